@@ -1,0 +1,47 @@
+# Each target makes what it needs: a .venv, by uv when there is one, else by pip. Nothing is to be activated.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench docs lint types format clean
+
+BIN := .venv/bin
+DEMO := .venv/.ready-demo
+DEV := .venv/.ready-dev
+# Passed on to pytest, to the benchmarks: make test ARGS="-k outbox"
+ARGS ?=
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(DEMO) ## Watch events flow: no server needed; FLIGHTS=all flies every route
+	@$(if $(FLIGHTS),FLIGHTS='$(FLIGHTS)') $(BIN)/python -m examples.flights
+
+test: $(DEV) ## Run every test; ARGS="-k outbox" goes to pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEV) ## Do all that CI does: format, lint, types, tests, docs
+	@$(BIN)/python scripts/check.py
+
+bench: $(DEV) ## Measure against the same work by hand; ARGS goes to the benchmarks
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(DEV) ## Build the documentation into site/
+	@$(BIN)/python scripts/check.py docs
+
+lint: $(DEV) ## Check style and formatting
+	@$(BIN)/python scripts/check.py format lint
+
+types: $(DEV) ## Check types with mypy and pyright, both strict
+	@$(BIN)/python scripts/check.py mypy pyright
+
+format: $(DEV) ## Format the code and mend what can be mended
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+clean: ## Remove what make made
+	rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests scripts -name __pycache__ -prune -exec rm -rf {} +
+
+$(DEMO): pyproject.toml scripts/setup.sh
+	@scripts/setup.sh demo
+
+$(DEV): pyproject.toml scripts/setup.sh
+	@scripts/setup.sh dev
