@@ -1,0 +1,362 @@
+"""The storage seam: what a database must do for Headrace, with the contract on each method.
+
+One mechanism lies beneath everything that waits: a *queue* is a named, durable list of messages, cut into partitions and
+ordered by key. The outbox is a queue whose consumer is the relay; a subscription's parked messages (waiting for a retry,
+held behind an earlier message of their key, dead) are a queue whose consumer is the subscription. A *lease* says who works
+a partition now, and its growing token says who may still commit.
+
+Source: "Transactional outbox" and "Idempotent consumer", microservices.io; "Dead Letter Channel", Enterprise Integration
+Patterns; fencing tokens, M. Kleppmann, "How to do distributed locking" (2016).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from headrace.envelope import Message
+
+
+class State(enum.IntEnum):
+    """Where a stored message stands in its queue."""
+
+    READY = 0
+    """May run as soon as no earlier message of its key is in the way."""
+    WAITING = 1
+    """May run once `due_at` has passed; later messages of its key wait behind it."""
+    HELD = 2
+    """Waits behind an earlier message of its key; runs when it has become the first of its key."""
+    DEAD = 3
+    """A dead letter: runs only after a redrive; later messages of its key wait behind it."""
+
+
+class Verdict(enum.Enum):
+    """What a consumer is to do with a message that it wants to handle."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    HELD = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work one partition of a queue until `deadline`.
+
+    Args:
+        queue: the queue's name, see `outbox_queue` and `group_queue`.
+        partition: from 0.
+        token: grows at every acquisition by whomever; never reused. Guards every write (`Transaction.admit`).
+        owner: the process that holds it.
+        deadline: on this process's `leases.clock()` in seconds; taken before the storage was asked, so it never lies late.
+        position: the last position of a log that this group finished in this partition; None at the start of the log.
+        unclean: True if the previous owner did not release it (it died or hung), so its last message may be half tried.
+    """
+
+    queue: str
+    partition: int
+    token: int
+    owner: str
+    deadline: float
+    position: str | None = None
+    unclean: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGrant:
+    """What `Storage.lease` answers: what the owner holds now, and which of these it should give back for fairness."""
+
+    held: tuple[Lease, ...]
+    surplus: tuple[Lease, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a message was parked: kept in storage for people, never unpickled.
+
+    Args:
+        error: the qualified name of the exception type, for grouping.
+        message: `str(exception)`, cut at 2 000 characters.
+        traceback: as printed, cut at 20 000 characters.
+    """
+
+    error: str
+    message: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One message of a queue as storage keeps it.
+
+    Args:
+        position: its number in storage; grows in commit order per key, is never reused, identifies the row.
+        queue: the queue that it is in.
+        partition: the partition of that queue.
+        message: topic, key, envelope and body, byte for byte as they were enqueued.
+        state: see `State`.
+        attempts: how often handling was begun (parked messages) or refused (outbox).
+        due_at: UTC seconds since the epoch by the storage's clock; None unless WAITING.
+        failure: the last error, if any.
+    """
+
+    position: int
+    queue: str
+    partition: int
+    message: Message
+    state: State = State.READY
+    attempts: int = 0
+    due_at: float | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The size of one queue. `oldest_seconds` is the age of the oldest message that is not dead; 0.0 if there is none."""
+
+    ready: int = 0
+    waiting: int = 0
+    held: int = 0
+    dead: int = 0
+    oldest_seconds: float = 0.0
+
+
+def outbox_queue(app: str) -> str:
+    """The name of an app's outbox."""
+    return f"outbox:{app}"
+
+
+def group_queue(group: str, topic: str) -> str:
+    """The name of the queue (and of the leases) of one group's work on one topic."""
+    return f"group:{group}/{topic}"
+
+
+class Transaction(Protocol):
+    """One database transaction, the storage's half of a unit of work. Used by one task at a time.
+
+    Making one does no I/O. `touched` says whether it ever needed the database. After any database error that may have ended
+    the transaction the storage sets `doomed` to that error: every later statement, also the user's through the session,
+    raises it again, and `commit` rolls back and raises it (G4).
+    """
+
+    @property
+    def touched(self) -> bool:
+        """True once a connection was taken, a message enqueued or a write staged: there is something to commit."""
+        ...
+
+    @property
+    def doomed(self) -> BaseException | None:
+        """The error after which this transaction can only roll back, or None."""
+        ...
+
+    def doom(self, error: BaseException) -> None:
+        """Refuse every later statement and the commit with `error`; the first error stays."""
+        ...
+
+    async def admit(self, lease: Lease, group: str, message: Message) -> Verdict:
+        """Begin handling a message taken from a broker: the first call on a consumer's transaction.
+
+        In this order, in one round trip where the driver can: lock the lease's row and compare the token; insert
+        (group, source, id) into the inbox, waiting for another transaction that inserts the same; look for an earlier
+        parked message of its (topic, key) in the lease's queue.
+
+        Returns:
+            DUPLICATE if the inbox had a committed row; HELD if an earlier message of its key is parked (the inbox row is
+            kept: a parked id counts as seen); else NEW. A message without a key is never HELD.
+
+        Raises:
+            LeaseLost: another owner has raised the token; nothing was changed.
+        """
+        ...
+
+    async def resume(self, lease: Lease, stored: Stored) -> bool:
+        """Begin handling a parked message: check the token as `admit` does and stage the row's deletion with the commit.
+
+        Returns:
+            False if the row is gone or no longer runnable (dropped or changed meanwhile): do nothing with it.
+
+        Raises:
+            LeaseLost: as in `admit`.
+        """
+        ...
+
+    def park(
+        self,
+        lease: Lease,
+        message: Message,
+        *,
+        state: State,
+        delay_seconds: float = 0.0,
+        attempts: int = 0,
+        failure: Failure | None = None,
+    ) -> None:
+        """Stage a message of the lease's queue and partition to be stored with the commit. `delay_seconds` from then if WAITING."""
+        ...
+
+    def advance(self, lease: Lease, position: str) -> None:
+        """Stage the group's new position in the lease's partition, to be written with the commit."""
+        ...
+
+    def enqueue(self, messages: Sequence[Message]) -> None:
+        """Add messages to the app's outbox, after those added before.
+
+        They are inserted by `commit` in one statement as the last before COMMIT, in this order, numbered by the server.
+        """
+        ...
+
+    async def savepoint(self) -> Savepoint:
+        """Begin a nested transaction around what follows (nested sends with `savepoint=True`)."""
+        ...
+
+    async def commit(self) -> None:
+        """Flush the session, write what was staged, insert the outbox rows, COMMIT. Without anything touched: no I/O.
+
+        Never cancelled half way by the caller (the unit of work shields it). Closes the session and gives the connection back.
+
+        Raises:
+            CommitOutcomeUnknown: the connection was lost during COMMIT.
+            Exception: the doom, or the error of the flush or insert; then all was rolled back.
+        """
+        ...
+
+    async def rollback(self) -> None:
+        """Undo all and give the connection back. Never raises for a connection that is already gone."""
+        ...
+
+
+class Savepoint(Protocol):
+    """A part of a transaction that can be undone alone. What was enqueued or staged since it began is undone with it."""
+
+    async def release(self) -> None:
+        """Keep what was done since the savepoint (flushes the session first)."""
+        ...
+
+    async def rollback(self) -> None:
+        """Undo what was done since the savepoint and clear a doom that arose inside it, if the database allows."""
+        ...
+
+
+class Storage(Protocol):
+    """A database that keeps the outbox, inbox, leases, positions and parked messages of apps. Safe for concurrent use.
+
+    Besides `transaction`, every method is a short transaction of its own, READ COMMITTED, safe to repeat. They raise
+    `StorageUnavailable` (with the driver's error as cause) when the database cannot be reached, `StorageBusy` when a
+    lock could not be had in time.
+    """
+
+    @property
+    def durable(self) -> bool:
+        """True if what was committed survives the process."""
+        ...
+
+    @property
+    def provides(self) -> Mapping[type, Callable[[Transaction], object]]:
+        """Types that a handler or request-scoped dependency may ask for, each made from the running transaction."""
+        ...
+
+    def transient(self, error: BaseException) -> bool:
+        """True if the error (one of Headrace's or the driver's) is the database's fault and not the message's (G9).
+
+        Lost connections, deadlocks, serialization failures, lock time-outs, a full disk: such an error counts no attempt.
+        """
+        ...
+
+    async def start(self, app: str, *, partitions: int) -> Sequence[str]:
+        """Connect, create or check the schema, and fix the outbox's partition count at its first start.
+
+        Returns:
+            Warnings for people: settings weaker than full durability, each a sentence.
+
+        Raises:
+            SchemaVersionError: the tables are of another version.
+            PartitionCountChanged: the app was first started with another count.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Close connections. Can be started again."""
+        ...
+
+    def transaction(self, *, read_only: bool = False) -> Transaction:
+        """A new transaction that takes its connection at first use. Read-only ones never take a write lock."""
+        ...
+
+    async def lease(self, queue: str, owner: str, *, partitions: int, seconds: float) -> LeaseGrant:
+        """Heartbeat `owner`, renew what it holds, take free or expired partitions up to its fair share.
+
+        The fair share is ceil(partitions / owners with a live heartbeat). Expiry is set and compared by the database's
+        clock. A renewal keeps the token, an acquisition raises it.
+        """
+        ...
+
+    async def release(self, leases: Sequence[Lease], *, leaving: bool = False) -> None:
+        """Give leases back cleanly, if the token is still theirs; with `leaving` also end the owner's heartbeat."""
+        ...
+
+    async def ready(self, queue: str, partitions: Sequence[int], *, limit: int, paused_topics: Sequence[str] = ()) -> Sequence[Stored]:
+        """The oldest READY messages of an outbox's partitions, by position, at most `limit`.
+
+        Leaves out paused topics and messages whose (topic, key) has an earlier dead letter; excluded in the query, so that
+        they never fill the answer. Leaves out rows that are not committed.
+        """
+        ...
+
+    async def runnable(self, queue: str, partitions: Sequence[int], *, limit: int) -> Sequence[Stored]:
+        """Parked messages that may run now: the first of its key (or keyless) and READY, HELD, or WAITING and due."""
+        ...
+
+    async def due_in(self, queue: str, partitions: Sequence[int]) -> float | None:
+        """Seconds until the next WAITING message of these partitions is due (0.0 if one is runnable), or None."""
+        ...
+
+    async def delete(self, positions: Sequence[int]) -> None:
+        """Delete published outbox rows by number, never by range, in chunks. Numbers that are gone are no error."""
+        ...
+
+    async def attempt(self, lease: Lease, stored: Stored) -> bool:
+        """Count one more attempt of a parked message, committed before it runs.
+
+        Returns:
+            False if the row is gone or not runnable any more.
+
+        Raises:
+            LeaseLost: the token is not the lease's any more.
+        """
+        ...
+
+    async def repark(self, lease: Lease, stored: Stored, *, state: State, delay_seconds: float = 0.0, failure: Failure | None = None, attempts: int | None = None) -> None:
+        """Put a message back at its own place in another state (DEAD, WAITING); for the outbox as for parked messages.
+
+        `attempts` None leaves the count. Raises `LeaseLost` as `attempt` does.
+        """
+        ...
+
+    async def redrive(self, positions: Sequence[int]) -> int:
+        """Mark dead letters READY again with attempts 0; the owner runs them in order. Returns how many were marked."""
+        ...
+
+    async def drop(self, positions: Sequence[int]) -> int:
+        """Delete dead letters, which releases what is held behind them. Returns how many were deleted."""
+        ...
+
+    async def dead_letters(self, *, queue: str | None = None, after: int = 0, limit: int = 100) -> Sequence[Stored]:
+        """Dead letters by position, from the first after `after`: of one queue, or of all."""
+        ...
+
+    async def backlog(self, queue: str) -> Backlog:
+        """The queue's size and oldest age, counted now."""
+        ...
+
+    async def positions(self, queue: str) -> Mapping[int, str]:
+        """The finished positions per partition of a group's queue, as last committed."""
+        ...
+
+    async def learn_types(self, group: str, types: Sequence[str]) -> frozenset[str]:
+        """Record that the group has handlers for these event types. Returns all that it ever had (G14)."""
+        ...
+
+    async def forget(self, *, inbox_older_than_seconds: float, limit: int = 1000) -> int:
+        """Delete inbox rows handled longer ago, a bounded chunk in each call. Returns how many."""
+        ...

@@ -1,0 +1,66 @@
+"""Every count and log record of Headrace by name, in one place. Nothing is logged or counted under another name.
+
+A `Telemetry` belongs to one app. Counting is a dictionary update; records go to the standard `logging` loggers below
+"headrace", whose levels and handlers Headrace never sets.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections import Counter
+
+
+class Count(enum.StrEnum):
+    """What an app counts since it was assembled (G13)."""
+
+    EVENT_UNHANDLED = "headrace.event.unhandled"
+    AFTER_COMMIT_FAILED = "headrace.after_commit.failed"
+    PUBLISHED = "headrace.relay.published"
+    PUBLISH_REJECTED = "headrace.relay.rejected"
+    RELAY_PAUSED = "headrace.relay.paused"
+    CONSUMED = "headrace.consumer.handled"
+    DUPLICATE = "headrace.consumer.duplicate"
+    HELD = "headrace.consumer.held"
+    RETRIED = "headrace.consumer.retried"
+    DEAD = "headrace.consumer.dead"
+    SKIPPED = "headrace.consumer.skipped"
+    CONSUMER_PAUSED = "headrace.consumer.paused"
+    LEASE_LOST = "headrace.lease.lost"
+    REDRIVEN = "headrace.dead_letter.redriven"
+    DROPPED = "headrace.dead_letter.dropped"
+
+
+class Telemetry:
+    """The counts and loggers of one app.
+
+    Args:
+        app: the app's name, in every record.
+    """
+
+    __slots__ = ("app", "counts", "logger")
+
+    def __init__(self, app: str) -> None:
+        self.app = app
+        self.counts: Counter[Count] = Counter()
+        self.logger = logging.getLogger("headrace")
+
+    def count(self, what: Count, amount: int = 1) -> None:
+        """Add to a count."""
+        self.counts[what] += amount
+
+    def info(self, text: str, **fields: object) -> None:
+        """Log at INFO; fields become attributes of the record, under `headrace`."""
+        self._log(logging.INFO, text, fields)
+
+    def warning(self, text: str, **fields: object) -> None:
+        """Log at WARNING: something that a person should know of."""
+        self._log(logging.WARNING, text, fields)
+
+    def error(self, text: str, error: BaseException | None = None, **fields: object) -> None:
+        """Log at ERROR, with the traceback of `error`."""
+        self._log(logging.ERROR, text, fields, error)
+
+    def _log(self, level: int, text: str, fields: dict[str, object], error: BaseException | None = None) -> None:
+        if self.logger.isEnabledFor(level):
+            self.logger.log(level, text, exc_info=error, extra={"headrace": {"app": self.app, **fields}}, stacklevel=3)
