@@ -1,0 +1,41 @@
+"""The order of the modules: the one table to extend when a module joins.
+
+A row is a tuple of names below `headrace`; a name covers the module or the whole package of that name. A module may
+import from its own row and from the rows before it, in any case without a cycle. So a new module goes into the first
+row that stands after everything that it imports; make a row of its own when it needs one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# The core: imports no driver, no integration, and no third party but THIRD_PARTY.
+CORE: Final[tuple[tuple[str, ...], ...]] = (
+    ("errors", "telemetry"),
+    ("messages", "envelope"),
+    ("broker", "storage"),
+    ("handlers", "maps", "container", "middleware"),
+    ("dispatcher", "emitter"),
+    ("unit_of_work", "mediator"),
+    ("relay", "consumer"),
+    ("app",),
+    ("saga", "scheduler"),
+)
+
+# What stands around the core. "" is headrace/__init__.py, which gathers the public names of the core.
+AROUND: Final[tuple[tuple[str, ...], ...]] = (
+    ("",),
+    ("testing", "drivers", "integrations"),
+    ("cli", "dashboard"),
+)
+
+ROWS: Final = CORE + AROUND
+
+# Third parties that every module of the core may import, at its top too.
+THIRD_PARTY: Final = frozenset({"msgspec"})
+
+# Third parties that one row name alone may import, and only inside functions: they are slow to import.
+LAZY_THIRD_PARTY: Final = {"dishka": "container"}
+
+# What the core may name for type checkers alone, below `if TYPE_CHECKING:`.
+TYPING_THIRD_PARTY: Final = THIRD_PARTY | {"dishka", "typing_extensions"}
