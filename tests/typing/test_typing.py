@@ -131,10 +131,14 @@ def test_wrong_code_is_caught_where_it_stands(path: Path, reports: list[Report])
     assert not faults, "\n" + "\n".join(faults)
 
 
-@pytest.mark.parametrize("path", [*RIGHT, *WRONG], ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize(
+    "path", [*RIGHT, *WRONG], ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
 def test_no_case_silences_a_checker(path: Path) -> None:
     """A case that needs an ignore comment shows nothing."""
-    silenced = [line for line in path.read_text(encoding="utf-8").splitlines() if SILENCER.search(line)]
+    silenced = [
+        line for line in path.read_text(encoding="utf-8").splitlines() if SILENCER.search(line)
+    ]
     assert not silenced
 
 
