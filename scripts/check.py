@@ -6,6 +6,7 @@ of all pytest runs.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -69,6 +70,7 @@ def run_tests(tests: Tests) -> bool:
 
 
 def docs() -> bool:
+    os.environ["NO_MKDOCS_2_WARNING"] = "1"  # A notice of the theme's authors about its successor.
     return tool("mkdocs", "build", "--strict", "--quiet")
 
 

@@ -14,8 +14,11 @@ CORE: Final[tuple[tuple[str, ...], ...]] = (
     ("errors", "telemetry"),
     ("messages", "envelope"),
     ("broker", "storage"),
-    ("handlers", "maps", "container", "middleware"),
-    ("dispatcher", "emitter"),
+    (
+        *("handlers", "maps", "middleware", "signatures", "injection"),
+        *("container", "dishka_container", "dishka_faults"),
+    ),
+    ("causes", "runners", "dispatcher", "emitter"),
     ("unit_of_work", "mediator"),
     ("relay", "consumer"),
     ("app",),
@@ -34,8 +37,8 @@ ROWS: Final = CORE + AROUND
 # Third parties that every module of the core may import, at its top too.
 THIRD_PARTY: Final = frozenset({"msgspec"})
 
-# Third parties that one row name alone may import, and only inside functions: they are slow to import.
-LAZY_THIRD_PARTY: Final = {"dishka": "container"}
+# Third parties that only these may import, and only inside functions: they are slow to import.
+LAZY_THIRD_PARTY: Final = {"dishka": ("container", "dishka_container", "dishka_faults")}
 
 # What the core may name for type checkers alone, below `if TYPE_CHECKING:`.
 TYPING_THIRD_PARTY: Final = THIRD_PARTY | {"dishka", "typing_extensions"}
