@@ -35,14 +35,15 @@ venv_by_python() {
     local python package
     python=$(find_python)
     rm -rf "$venv"
-    if "$python" -c 'import ensurepip' 2>/dev/null; then
+    if "$python" -c 'from ensurepip import version' 2>/dev/null; then
         "$python" -m venv "$venv"
         return
     fi
     package="python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         say "installing $package: $python cannot make virtual environments without it"
-        if { apt-get install -qq -y "$package" || { apt-get update -qq && apt-get install -qq -y "$package"; }; } >&2 &&
+        export DEBIAN_FRONTEND=noninteractive
+        if { apt-get install -qq -y "$package" || { apt-get update -qq && apt-get install -qq -y "$package"; }; } >/dev/null &&
             "$python" -m venv "$venv"; then
             return
         fi
@@ -65,7 +66,7 @@ fi
 
 if command -v uv >/dev/null; then
     [ -x "$venv/bin/python" ] || uv venv --quiet --python "${PYTHON:->=3.11,<3.14}" "$venv"
-    say "installing what 'make $kind' needs into $venv, by uv"
+    say "installing what is needed for $kind into $venv, by uv"
     uv pip install --quiet --python "$venv/bin/python" --group "$kind" --editable ".[$extras]"
 else
     [ -x "$venv/bin/python" ] && "$venv/bin/python" -m pip --version >/dev/null 2>&1 || venv_by_python
