@@ -11,17 +11,17 @@ from typing import Final
 
 # The core: imports no driver, no integration, and no third party but THIRD_PARTY.
 CORE: Final[tuple[tuple[str, ...], ...]] = (
-    ("errors", "telemetry"),
-    ("messages", "envelope"),
-    ("broker", "storage"),
+    ("errors", "telemetry", "backoff", "generics", "limits"),
+    ("messages", "notifications", "envelope", "codec"),
+    ("broker", "storage", "subscriptions", "topics", "urls"),
     (
-        *("handlers", "maps", "middleware", "signatures", "injection"),
+        *("handlers", "maps", "module", "middleware", "signatures", "injection", "wiring"),
         *("container", "dishka_container", "dishka_faults"),
     ),
     ("causes", "runners", "dispatcher", "emitter"),
     ("unit_of_work", "mediator"),
-    ("relay", "consumer"),
-    ("app",),
+    ("leases", "worker", "relay", "consumer", "after_commit", "dead_letters", "settling"),
+    ("groups", "assembly", "app"),
     ("saga", "scheduler"),
 )
 
