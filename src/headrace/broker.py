@@ -101,7 +101,9 @@ class Broker(Protocol):
         """
         ...
 
-    async def read(self, topic: str, after: Mapping[int, str | None], *, limit: int) -> Sequence[Received]:
+    async def read(
+        self, topic: str, after: Mapping[int, str | None], *, limit: int
+    ) -> Sequence[Received]:
         """Messages behind the given positions (None: from the earliest retained), at most `limit`, in order per partition.
 
         Does not wait for messages: returns what is there. Never shows a message before all earlier ones of its partition

@@ -42,7 +42,10 @@ class WiringError(HeadraceError):
     def __init__(self, faults: tuple[str, ...]) -> None:
         self.faults = faults
         count = f"{len(faults)} wiring fault" + ("s" if len(faults) != 1 else "")
-        super().__init__(f"{count}, nothing was started:\n" + "\n".join(f"  {n}. {f}" for n, f in enumerate(faults, 1)))
+        super().__init__(
+            f"{count}, nothing was started:\n"
+            + "\n".join(f"  {n}. {f}" for n, f in enumerate(faults, 1))
+        )
 
 
 class ConfigurationError(HeadraceError, ValueError):

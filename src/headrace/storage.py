@@ -295,7 +295,14 @@ class Storage(Protocol):
         """Give leases back cleanly, if the token is still theirs; with `leaving` also end the owner's heartbeat."""
         ...
 
-    async def ready(self, queue: str, partitions: Sequence[int], *, limit: int, paused_topics: Sequence[str] = ()) -> Sequence[Stored]:
+    async def ready(
+        self,
+        queue: str,
+        partitions: Sequence[int],
+        *,
+        limit: int,
+        paused_topics: Sequence[str] = (),
+    ) -> Sequence[Stored]:
         """The oldest READY messages of an outbox's partitions, by position, at most `limit`.
 
         Leaves out paused topics and messages whose (topic, key) has an earlier dead letter; excluded in the query, so that
@@ -303,7 +310,9 @@ class Storage(Protocol):
         """
         ...
 
-    async def runnable(self, queue: str, partitions: Sequence[int], *, limit: int) -> Sequence[Stored]:
+    async def runnable(
+        self, queue: str, partitions: Sequence[int], *, limit: int
+    ) -> Sequence[Stored]:
         """Parked messages that may run now: the first of its key (or keyless) and READY, HELD, or WAITING and due."""
         ...
 
@@ -326,7 +335,16 @@ class Storage(Protocol):
         """
         ...
 
-    async def repark(self, lease: Lease, stored: Stored, *, state: State, delay_seconds: float = 0.0, failure: Failure | None = None, attempts: int | None = None) -> None:
+    async def repark(
+        self,
+        lease: Lease,
+        stored: Stored,
+        *,
+        state: State,
+        delay_seconds: float = 0.0,
+        failure: Failure | None = None,
+        attempts: int | None = None,
+    ) -> None:
         """Put a message back at its own place in another state (DEAD, WAITING); for the outbox as for parked messages.
 
         `attempts` None leaves the count. Raises `LeaseLost` as `attempt` does.
@@ -341,7 +359,9 @@ class Storage(Protocol):
         """Delete dead letters, which releases what is held behind them. Returns how many were deleted."""
         ...
 
-    async def dead_letters(self, *, queue: str | None = None, after: int = 0, limit: int = 100) -> Sequence[Stored]:
+    async def dead_letters(
+        self, *, queue: str | None = None, after: int = 0, limit: int = 100
+    ) -> Sequence[Stored]:
         """Dead letters by position, from the first after `after`: of one queue, or of all."""
         ...
 

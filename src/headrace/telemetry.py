@@ -61,6 +61,14 @@ class Telemetry:
         """Log at ERROR, with the traceback of `error`."""
         self._log(logging.ERROR, text, fields, error)
 
-    def _log(self, level: int, text: str, fields: dict[str, object], error: BaseException | None = None) -> None:
+    def _log(
+        self, level: int, text: str, fields: dict[str, object], error: BaseException | None = None
+    ) -> None:
         if self.logger.isEnabledFor(level):
-            self.logger.log(level, text, exc_info=error, extra={"headrace": {"app": self.app, **fields}}, stacklevel=3)
+            self.logger.log(
+                level,
+                text,
+                exc_info=error,
+                extra={"headrace": {"app": self.app, **fields}},
+                stacklevel=3,
+            )

@@ -1,0 +1,81 @@
+"""After-commit handlers of apps without storage: run when the send has succeeded, in the background, bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from headrace.bindings import Binding
+from headrace.causes import Cause
+from headrace.mediator import RequestMediator
+from headrace.messages import Event
+from headrace.runners import EventRunner
+from headrace.telemetry import Count, Telemetry
+from headrace.unit_of_work import current_unit
+
+CONCURRENCY = 16
+"""Handlers that run at a time. More wait; it bounds connections and memory, not speed: the send does not wait."""
+
+
+class AfterCommit:
+    """Runs `events.bind(E, H, phase="after_commit")` handlers. There is no order among them; errors are logged and counted.
+
+    Args:
+        mediator: gives each handler a unit of its own.
+        telemetry: where errors are logged and counted.
+    """
+
+    def __init__(self, mediator: RequestMediator, telemetry: Telemetry) -> None:
+        self._mediator = mediator
+        self._telemetry = telemetry
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gate: asyncio.Semaphore | None = None
+        self._runners: dict[Binding, EventRunner] = {}
+
+    def run(self, events: Sequence[tuple[Event, Cause]]) -> None:
+        """Start the handlers of these events; does not wait."""
+        gate = self._gate = self._gate or asyncio.Semaphore(CONCURRENCY)
+        event_map = self._mediator.emitter.dispatcher.event_map
+        for event, cause in events:
+            for binding in event_map.handlers_of(type(event), phase="after_commit"):
+                task = asyncio.create_task(self._one(binding, event, cause, gate))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Wait for the handlers under way, at most so long, then cancel the rest."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=timeout_seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                self._telemetry.count(Count.AFTER_COMMIT_FAILED, len(late))
+                self._telemetry.warning(
+                    f"{len(late)} after-commit handlers were cancelled by the stop"
+                )
+                await asyncio.wait(late)
+        self._gate = None
+        self._runners.clear()
+
+    @property
+    def running(self) -> int:
+        """How many handlers have not ended."""
+        return len(self._tasks)
+
+    async def _one(
+        self, binding: Binding, event: Event, cause: Cause, gate: asyncio.Semaphore
+    ) -> None:
+        current_unit.set(None)  # in this task: the send is over, nothing of its unit may be joined
+        async with gate:
+            try:
+                run = self._runners.get(binding)
+                if run is None:
+                    run = await self._mediator.emitter.dispatcher.runner_of(binding.name, [binding])
+                    self._runners[binding] = run
+                await self._mediator.run_apart(run, event, cause)
+            except Exception as error:
+                self._telemetry.count(Count.AFTER_COMMIT_FAILED)
+                self._telemetry.error(
+                    f"the after-commit handler {binding.name} of {type(event).__qualname__} failed",
+                    error,
+                )

@@ -1,0 +1,220 @@
+"""The app: assembles the parts, checks them, starts and stops them. It does nothing else."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from headrace.assembly import Parts, Settings, assemble
+from headrace.broker import Broker, Topic
+from headrace.dead_letters import DeadLetters
+from headrace.emitter import Unhandled
+from headrace.errors import AppNotRunning, WiringError
+from headrace.limits import Limits
+from headrace.maps import EventMap, RequestMap
+from headrace.messages import Request
+from headrace.middleware import Middleware
+from headrace.module import Module
+from headrace.settling import settle
+from headrace.storage import Storage
+from headrace.subscriptions import Subscription
+from headrace.telemetry import Telemetry
+from headrace.unit_of_work import current_unit
+
+R = TypeVar("R")
+
+Role = Literal["send", "relay", "consume"]
+"""What a process does: send requests, carry the outbox to the broker, consume from the broker."""
+
+
+class Headrace:
+    """An application: requests in, events out, nothing lost, nothing done twice, nothing out of order.
+
+    Use it as `async with app:`; it can be started again after it stopped, also on another event loop.
+
+    Args:
+        name: names the app on the wire (`source`), its outbox, and its default consumer group.
+        requests: which handler takes which request.
+        events: which handlers run for which event.
+        modules: bounded contexts with bindings, providers and subscriptions of their own.
+        providers: dishka providers, plain classes (one object per send) and instances (one for the app).
+        container: a dishka container, or another `headrace.container.Container`, that exists already.
+        storage: a SQLAlchemy URL or an object; makes each send a transaction with an outbox.
+        broker: a URL or an object; where notifications go.
+        roles: what this process does; default all.
+        middlewares: around each send: functions, or classes whose constructors are injected; the first is outermost.
+        event_middlewares: around each in-process event handler, inside the unit of work.
+        subscriptions: refine how the handlers of notifications consume.
+        topics: topics with settings other than the default.
+        limits: bounds of the app.
+        unhandled: what a domain event without a handler means: "warn" once per type (default), "error", "ignore".
+
+    Raises:
+        ConfigurationError: a URL or setting cannot be used.
+        MissingExtra: a driver's packages are not installed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        requests: RequestMap | None = None,
+        events: EventMap | None = None,
+        modules: Sequence[Module] = (),
+        providers: Sequence[object] = (),
+        container: object | None = None,
+        storage: str | Storage | None = None,
+        broker: str | Broker | None = None,
+        roles: Collection[Role] = frozenset({"send", "relay", "consume"}),
+        middlewares: Sequence[Middleware | type] = (),
+        event_middlewares: Sequence[Middleware | type] = (),
+        subscriptions: Sequence[Subscription] = (),
+        topics: Sequence[Topic] = (),
+        limits: Limits | None = None,
+        unhandled: Unhandled = "warn",
+    ) -> None:
+        self._settings = Settings(
+            name=name,
+            requests=requests or RequestMap(),
+            events=events or EventMap(),
+            modules=tuple(modules),
+            providers=tuple(providers),
+            container=container,
+            storage=storage,
+            broker=broker,
+            roles=frozenset(roles),
+            middlewares=tuple(middlewares),
+            event_middlewares=tuple(event_middlewares),
+            subscriptions=tuple(subscriptions),
+            topics=tuple(topics),
+            limits=limits or Limits(),
+            unhandled=unhandled,
+        )
+        self.telemetry = Telemetry(name)
+        self._parts: Parts = assemble(self._settings, self.telemetry)
+        self._running: AsyncExitStack | None = None
+
+    @property
+    def name(self) -> str:
+        """The app's name."""
+        return self._settings.name
+
+    @property
+    def running(self) -> bool:
+        """True between start and stop."""
+        return self._running is not None
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The messages that could not be handled or published: list, redrive, drop."""
+        return self._parts.dead_letters
+
+    def check(self) -> None:
+        """Find every wiring fault, without starting anything.
+
+        Raises:
+            WiringError: lists them all, each with the place of its registration (G12).
+        """
+        faults = self._parts.faults()
+        if faults:
+            raise WiringError(faults)
+
+    def send(
+        self,
+        request: Request[R],
+        *,
+        correlation_id: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        savepoint: bool = False,
+    ) -> Coroutine[Any, Any, R]:
+        """Send a request to its handler and answer the response; see `RequestMediator.send`.
+
+        Raises:
+            AppNotRunning: the app is not started, or it is stopping.
+        """
+        # While the app runs, an attribute of the instance stands before this method: the mediator's own `send`.
+        if self._running is not None and _inside_a_unit():
+            return self._parts.mediator.send(
+                request, correlation_id=correlation_id, metadata=metadata, savepoint=savepoint
+            )
+        state = "is stopping" if self._running is not None else "is not running"
+        raise AppNotRunning(
+            f"{type(request).__qualname__} was sent, but the app {self.name!r} {state}; nothing was done. Send inside "
+            f"`async with app:` (in FastAPI: in the lifespan)."
+        )
+
+    async def settle(self, timeout_seconds: float = 30.0) -> None:
+        """Wait until all that was sent has had its effects: outbox empty, every message handled, no retry pending.
+
+        Dead letters, and what is held behind them, count as settled.
+
+        Args:
+            timeout_seconds: how long to wait at most.
+
+        Raises:
+            DrainTimeout: it took longer; tells what is left.
+        """
+        await settle(self._parts, timeout_seconds)
+
+    async def start(self) -> None:
+        """Check the wiring, prepare storage and broker, start relay and consumers. On any error nothing stays started.
+
+        Raises:
+            WiringError: the app is wired wrongly.
+            StorageUnavailable: the database cannot be reached.
+            BrokerUnavailable: the broker cannot be reached.
+        """
+        if self._running is not None:
+            return
+        self.check()
+        async with AsyncExitStack() as stack:
+            await self._parts.start(stack, _owner())
+            self._running = stack.pop_all()
+        self.__dict__["send"] = self._parts.mediator.send
+        self.telemetry.info(f"{self.name} is running ({self._parts.description()})")
+
+    async def stop(self) -> None:
+        """Take no further sends, let what is in flight finish within `Limits.drain_seconds`, close everything (G10)."""
+        stack = self._running
+        if stack is None:
+            return
+        self.__dict__.pop("send", None)
+        try:
+            await stack.aclose()
+        finally:
+            self._running = None
+            self.telemetry.info(f"{self.name} has stopped")
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    def _variant(self, change: Callable[[Settings], Settings]) -> Headrace:
+        """The same app with other settings: for `headrace.testing`."""
+        twin = object.__new__(Headrace)
+        twin._settings = change(self._settings)
+        twin.telemetry = Telemetry(twin._settings.name)
+        twin._parts = assemble(twin._settings, twin.telemetry)
+        twin._running = None
+        return twin
+
+
+def _inside_a_unit() -> bool:
+    unit = current_unit.get()
+    return unit is not None and not unit.closed
+
+
+def _owner() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"

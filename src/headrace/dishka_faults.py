@@ -1,0 +1,112 @@
+"""All faults of a dishka graph at once: dishka itself stops at the first."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dishka.dependency_source import Factory
+    from dishka.entities.key import DependencyKey
+    from dishka.registry import Registry
+
+
+class GraphFaults:
+    """Walks the factories of registries, outermost first.
+
+    Args:
+        registries: with each, whether it belongs to the app's lifetime.
+        storage_kinds: types that must come from the storage; a factory of the user's own for one is a fault, because what
+            it makes would be outside the unit of work.
+    """
+
+    def __init__(
+        self, registries: list[tuple[Registry, bool]], storage_kinds: Iterable[type]
+    ) -> None:
+        self._registries = registries
+        self._storage_kinds = frozenset(storage_kinds)
+        self._done: set[tuple[object, int]] = set()
+        self._faults: dict[str, None] = {}
+
+    def all(self, needs: Iterable[tuple[str, DependencyKey]]) -> list[str]:
+        """The faults on the way to what is needed and in every other factory."""
+        for who, key in needs:
+            self._walk(key, len(self._registries) - 1, [who])
+        for level, (registry, _) in enumerate(self._registries):
+            for key, factory in list(registry.factories.items()):
+                if factory.provides == key:
+                    self._walk(key, level, [])
+        self._foreign_storage()
+        return list(self._faults)
+
+    def _walk(self, key: DependencyKey, level: int, path: list[str]) -> None:
+        name = _name(key)
+        if name in path:
+            self._faults[
+                f"dependencies go round in a circle: {' -> '.join([*path[path.index(name) :], name])}."
+            ] = None
+            return
+        if (key, level) in self._done or key.is_const() or key.is_type_var():
+            return
+        found = self._find(key, level)
+        if found is None:
+            self._missing(key, level, [*path, name])
+            return
+        self._done.add((key, level))
+        factory, own_level = found
+        for dependency in (*factory.dependencies, *factory.kw_dependencies.values()):
+            self._walk(dependency, own_level, [*path, name + _made_at(factory)])
+
+    def _find(self, key: DependencyKey, level: int) -> tuple[Factory, int] | None:
+        for at in range(level + 1):
+            factory = self._registries[at][0].get_factory(key)
+            if factory is not None:
+                return factory, at
+        return None
+
+    def _missing(self, key: DependencyKey, level: int, path: list[str]) -> None:
+        drawn = " -> ".join(path)
+        shorter = self._find(key, len(self._registries) - 1)
+        if shorter is not None:
+            self._faults[
+                f"{drawn}: {_name(key)} lives for one request, but something that lives as long as the app needs it. "
+                f"Give what needs it the REQUEST scope."
+            ] = None
+            return
+        known = sorted({_name(k) for registry, _ in self._registries for k in registry.factories})
+        near = difflib.get_close_matches(_name(key), known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        self._faults[
+            f"{drawn}: nothing provides {_name(key)}. Add it to providers=[...].{hint}"
+        ] = None
+
+    def _foreign_storage(self) -> None:
+        for registry, _ in self._registries:
+            for key, factory in registry.factories.items():
+                if key.type_hint in self._storage_kinds and not _is_headrace(factory):
+                    self._faults[
+                        f"the container provides {_name(key)} itself{_made_at(factory)}: what is written through it is outside "
+                        f"the unit of work. Replace that provider by headrace_provider({_name(key)})."
+                    ] = None
+
+
+def _is_headrace(factory: Factory) -> bool:
+    return str(getattr(factory.source, "__module__", "")).startswith("headrace.")
+
+
+def _name(key: DependencyKey) -> str:
+    hint = key.type_hint
+    name = getattr(hint, "__qualname__", None) or str(hint)
+    return name if not key.component else f"{name} (component {key.component!r})"
+
+
+def _made_at(factory: Factory) -> str:
+    source = factory.source
+    try:
+        file = inspect.getsourcefile(source)
+        line = inspect.getsourcelines(source)[1]
+    except (TypeError, OSError):
+        return ""
+    return f" ({file}:{line})"

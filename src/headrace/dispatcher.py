@@ -1,0 +1,187 @@
+"""The dispatcher: from one event to its in-process handlers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from headrace.bindings import Binding
+from headrace.container import Container, RunningUnit, Scope
+from headrace.errors import BindingError
+from headrace.injection import Injector
+from headrace.maps import EventMap
+from headrace.messages import Event
+from headrace.middleware import Middleware, compose
+from headrace.runners import EventRunner, event_runner
+
+
+class DispatchUnit(RunningUnit, Protocol):
+    """What a runner needs of the running unit of work: the scope, opened at first use."""
+
+    scope: Scope | None
+
+    def open_scope(self) -> Scope:
+        """Open and keep the unit's scope."""
+        ...
+
+    def branch(self) -> DispatchUnit:
+        """A unit with a scope of its own, for a handler that runs in parallel."""
+        ...
+
+    async def close_scope(self, error: BaseException | None) -> None:
+        """Finalize the scope, if one was opened."""
+        ...
+
+
+class EventDispatcher:
+    """Finds the handlers of a domain event, gives them their dependencies and runs them.
+
+    Handlers run one after another in the order bound: those of the exact type first, then those of its bases, each once
+    (G3). The first error ends the dispatch, unwrapped.
+
+    Args:
+        event_map: which handlers run for which event.
+        container: where their dependencies come from.
+        concurrency: with more than 1, the handlers of an event run as that many tasks at a time, each with a scope of its
+            own; the first error cancels the rest, several at once are an `ExceptionGroup`. Only for apps without storage,
+            because handlers under one transaction can never run in parallel. Default 1: one after another.
+        middlewares: wrapped around each handler's run, the first outermost.
+    """
+
+    def __init__(
+        self,
+        event_map: EventMap,
+        container: Container,
+        *,
+        concurrency: int = 1,
+        middlewares: Sequence[Middleware] = (),
+    ) -> None:
+        if concurrency < 1:
+            raise BindingError(
+                f"EventDispatcher(concurrency={concurrency}): give 1 (one after another) or more."
+            )
+        self.event_map = event_map
+        self.container = container
+        self.concurrency = concurrency
+        self.middlewares = tuple(middlewares)
+        self.injector = Injector(container)
+        self.recorder: Callable[[Binding, object], None] | None = None
+        """Told of each handler that has run; for `headrace.testing`."""
+        self.runners: dict[type, EventRunner] = {}
+
+    def needs_unit(self) -> bool:
+        """True if a bound handler asks for something that only a unit of work has."""
+        return any(
+            self.injector.plan(b.handler, skip_first=b.is_function).needs_unit
+            for b in self.event_map.bindings
+        )
+
+    async def prepare(self, event_type: type) -> EventRunner | None:
+        """The runner of an event type, made at its first use; None if it has no handler."""
+        known = self.runners.get(event_type)
+        if known is not None:
+            return known
+        bindings = self.event_map.handlers_of(event_type, phase="in_transaction")
+        if not bindings:
+            return None
+        runner = await self.runner_of(event_type.__qualname__, bindings)
+        self.runners[event_type] = runner
+        return runner
+
+    async def runner_of(self, label: str, bindings: Sequence[Binding]) -> EventRunner:
+        """A runner of just these handlers."""
+        calls = [
+            (b, await self.injector.ready(self.injector.plan(b.handler, skip_first=b.is_function)))
+            for b in bindings
+        ]
+        if (
+            not self.middlewares
+            and self.recorder is None
+            and (self.concurrency == 1 or len(calls) == 1)
+        ):
+            return event_runner(label, calls)
+        singles = [event_runner(f"{label} by {b.name}", [(b, plan)]) for b, plan in calls]
+        if self.recorder is not None:
+            singles = [
+                _recorded(single, b, self.recorder)
+                for single, (b, _) in zip(singles, calls, strict=True)
+            ]
+        if self.middlewares:
+            singles = [_wrapped(single, self.middlewares) for single in singles]
+        if self.concurrency > 1 and len(singles) > 1:
+            return _parallel(singles, self.concurrency)
+        return _sequence(singles)
+
+    def forget(self) -> None:
+        """Drop all runners and the objects that they hold (the app has stopped)."""
+        self.runners.clear()
+
+    async def dispatch(self, event: Event, unit: Any = None) -> list[Event] | None:
+        """Run all handlers of the event; answer the follow-up events in order, or None if there are none."""
+        runner = self.runners.get(type(event)) or await self.prepare(type(event))
+        return await runner(event, unit) if runner is not None else None
+
+
+def _wrapped(single: EventRunner, middlewares: Sequence[Middleware]) -> EventRunner:
+    async def run(event: Any, unit: Any) -> list[Event] | None:
+        follow: list[Event] = []
+
+        async def handler(message: Any) -> None:
+            follow.extend(await single(message, unit) or ())
+
+        await compose(middlewares, handler)(event)
+        return follow
+
+    return run
+
+
+def _recorded(
+    single: EventRunner, binding: Binding, recorder: Callable[[Binding, object], None]
+) -> EventRunner:
+    async def run(event: Any, unit: Any) -> list[Event] | None:
+        follow = await single(event, unit)
+        recorder(binding, event)
+        return follow
+
+    return run
+
+
+def _sequence(singles: Sequence[EventRunner]) -> EventRunner:
+    async def run(event: Any, unit: Any) -> list[Event] | None:
+        follow: list[Event] = []
+        for single in singles:
+            follow.extend(await single(event, unit) or ())
+        return follow
+
+    return run
+
+
+def _parallel(singles: Sequence[EventRunner], limit: int) -> EventRunner:
+    async def one(
+        single: EventRunner, event: Any, unit: DispatchUnit | None, gate: asyncio.Semaphore
+    ) -> list[Event]:
+        async with gate:
+            branch = unit.branch() if unit is not None else None
+            error: BaseException | None = None
+            try:
+                return await single(event, branch) or []
+            except BaseException as raised:
+                error = raised
+                raise
+            finally:
+                if branch is not None:
+                    await branch.close_scope(error)
+
+    async def run(event: Any, unit: Any) -> list[Event] | None:
+        gate = asyncio.Semaphore(limit)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(single, event, unit, gate)) for single in singles]
+        except BaseExceptionGroup as errors:
+            if len(errors.exceptions) == 1:
+                raise errors.exceptions[0] from None
+            raise
+        return [follow for task in tasks for follow in task.result()]
+
+    return run

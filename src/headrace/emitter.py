@@ -1,0 +1,202 @@
+"""The emitter: routes collected events, breadth first. Domain events to the dispatcher, notifications out of the process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+from headrace.broker import Broker
+from headrace.causes import Cause
+from headrace.codec import Codec, JsonCodec
+from headrace.dispatcher import DispatchUnit, EventDispatcher
+from headrace.envelope import Message
+from headrace.errors import ConfigurationError, EventCycle, EventNotHandled, MessageTooLarge
+from headrace.messages import Event
+from headrace.notifications import Notification, notification_of
+from headrace.runners import EventRunner
+from headrace.telemetry import Count, Telemetry
+
+_SHOWN = 12
+
+Unhandled = Literal["warn", "error", "ignore"]
+"""What a domain event without a handler means: a warning once per type, an error, or nothing."""
+
+
+class EmitUnit(DispatchUnit, Protocol):
+    """What the emitter needs of the running unit of work."""
+
+    cause: Cause
+    outgoing: list[Message]
+    after_commit: list[tuple[Event, Cause]]
+
+
+class EventEmitter:
+    """Emits the events that a handler collected, in order, and their follow-ups, breadth first (G2).
+
+    Args:
+        dispatcher: runs the handlers of domain events.
+        broker: where notifications go. Needed as soon as one is raised.
+        source: the app's name, the `source` of every envelope.
+        codec: writes the bodies of notifications; default JSON.
+        cycle_depth: how many generations of follow-ups may come of one request; more raise `EventCycle`. Default 100: no
+            honest chain is as long.
+        body_bytes: the largest body of a notification; default 1 MiB, what Kafka brokers accept as they come.
+        unhandled: what a domain event without a handler means.
+        telemetry: where counts and warnings go.
+    """
+
+    def __init__(
+        self,
+        dispatcher: EventDispatcher,
+        broker: Broker | None = None,
+        *,
+        source: str = "headrace",
+        codec: Codec | None = None,
+        cycle_depth: int = 100,
+        body_bytes: int = 1024 * 1024,
+        unhandled: Unhandled = "warn",
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self.dispatcher = dispatcher
+        self.broker = broker
+        self.source = source
+        self.codec: Codec = codec or JsonCodec()
+        self.cycle_depth = cycle_depth
+        self.unhandled = unhandled
+        self.telemetry = telemetry or Telemetry(source)
+        broker_limit = broker.guarantees.max_body_bytes if broker is not None else None
+        self.body_bytes = min(body_bytes, broker_limit or body_bytes)
+        self.has_after_commit = any(
+            b.phase == "after_commit" for b in dispatcher.event_map.bindings
+        )
+        self._warned: set[type] = set()
+
+    async def emit(self, events: Sequence[Event], unit: EmitUnit | None = None) -> None:
+        """Dispatch the events and all that follows from them. The first error ends it."""
+        if unit is not None:
+            await self._emit_in_unit([(event, unit.cause) for event in events], unit)
+            return
+        runners = self.dispatcher.runners
+        depth = 0
+        trail: list[str] = []
+        while events:
+            following: Sequence[Event] | None = None
+            for event in events:
+                run = runners.get(type(event)) or await self._runner(event)
+                more = await run(event, None)
+                if more:
+                    following = more if following is None else [*following, *more]
+            if following is None:
+                return
+            depth += 1
+            if (
+                depth > self.cycle_depth - _SHOWN
+            ):  # deep enough to note the way, in case it is a circle
+                trail.append(type(following[0]).__qualname__)
+                if depth > self.cycle_depth:
+                    raise self._cycle(["...", *trail] if depth > len(trail) else trail)
+            events = following
+
+    async def _emit_in_unit(self, events: list[tuple[Event, Cause]], unit: EmitUnit) -> None:
+        runners = self.dispatcher.runners
+        outer = unit.cause
+        depth = 0
+        try:
+            while events:
+                following: list[tuple[Event, Cause]] = []
+                for event, raised_by in events:
+                    notification = notification_of(type(event))
+                    if notification is not None:
+                        self._collect(event, notification, raised_by, unit)
+                        continue
+                    cause = unit.cause = Cause(event, self.source, raised_by)
+                    if self.has_after_commit and self.dispatcher.event_map.handlers_of(
+                        type(event), phase="after_commit"
+                    ):
+                        unit.after_commit.append((event, cause))
+                    run = runners.get(type(event)) or await self._runner(event)
+                    more = await run(event, unit)
+                    if more:
+                        following.extend((follow, cause) for follow in more)
+                depth += 1
+                if depth > self.cycle_depth and following:
+                    raise self._cycle(_chain(following[0][1], following[0][0]))
+                events = following
+        finally:
+            unit.cause = outer
+
+    async def run_consumed(self, run: EventRunner, event: Event, unit: EmitUnit) -> None:
+        """Run the handlers of an event that came from the broker, then emit what they collected."""
+        follow = await run(event, unit)
+        if follow:
+            await self.emit(follow, unit)
+
+    async def _runner(self, event: Event) -> EventRunner:
+        notification = notification_of(type(event))
+        if notification is not None:
+            raise self._no_broker(event, notification)
+        run = await self.dispatcher.prepare(type(event))
+        if run is None:
+            return self._unhandled(event)
+        return run
+
+    def _unhandled(self, event: Event) -> EventRunner:
+        kind = type(event)
+        if self.has_after_commit and self.dispatcher.event_map.handlers_of(
+            kind, phase="after_commit"
+        ):
+            return _nothing
+        self.telemetry.count(Count.EVENT_UNHANDLED)
+        text = (
+            f"{kind.__qualname__} was raised and no handler is bound to it. Bind one with events.bind({kind.__name__}, ...), "
+            f'or pass unhandled="ignore" to the app if that is meant.'
+        )
+        if self.unhandled == "error":
+            raise EventNotHandled(text)
+        if self.unhandled == "warn" and kind not in self._warned:
+            self._warned.add(kind)
+            self.telemetry.warning(text, event_type=kind.__qualname__)
+        return _nothing
+
+    def _collect(
+        self, event: Event, notification: Notification, raised_by: Cause, unit: EmitUnit
+    ) -> None:
+        if self.broker is None:
+            raise self._no_broker(event, notification)
+        key = notification.key_of(event) if notification.key_of is not None else None
+        data = self.codec.encode(event)
+        if len(data) > self.body_bytes:
+            raise MessageTooLarge(
+                f"{type(event).__qualname__} ({notification.type}, key {key!r}) is {len(data)} bytes as "
+                f"{self.codec.content_type}, the limit is {self.body_bytes}. Nothing was committed. Send a reference to the data "
+                f"instead, or raise Limits(body_bytes=...) if the broker accepts more."
+            )
+        envelope = Cause(event, self.source, raised_by).envelope_for(
+            notification.type, key=key, content_type=self.codec.content_type
+        )
+        unit.outgoing.append(Message(notification.topic, key, envelope, data))
+
+    def _no_broker(self, event: Event, notification: Notification) -> ConfigurationError:
+        return ConfigurationError(
+            f"{type(event).__qualname__} ({notification.type}) is a notification and the app has no broker to publish it. "
+            f'Pass broker=..., such as "memory://", or "sql://" together with a storage.'
+        )
+
+    def _cycle(self, chain: list[str]) -> EventCycle:
+        shown = " -> ".join(chain if len(chain) <= _SHOWN + 1 else ["...", *chain[-_SHOWN:]])
+        return EventCycle(
+            f"follow-up events are {self.cycle_depth} generations deep: {shown}. A handler raises, perhaps through others, the "
+            f"event that it handles. Break the circle, or raise Limits(cycle_depth=...) if the chain is meant."
+        )
+
+
+def _chain(cause: Cause | None, last: Event) -> list[str]:
+    names = [type(last).__qualname__]
+    while cause is not None:
+        names.append(type(cause.message).__qualname__)
+        cause = cause.parent
+    return names[::-1]
+
+
+async def _nothing(event: Any, unit: Any) -> list[Event] | None:
+    return None

@@ -1,0 +1,117 @@
+"""Which handlers consume which topics in which group: subscriptions worked out from bindings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+from headrace.bindings import Binding
+from headrace.maps import EventMap
+from headrace.module import Module
+from headrace.notifications import notification_of
+from headrace.subscriptions import Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One subscription with its group and topics settled, and the handlers that run in it."""
+
+    subscription: Subscription
+    events: EventMap
+    types: dict[str, type]
+    """Event classes by their type literal."""
+
+    @property
+    def name(self) -> str:
+        """The group's name."""
+        return self.subscription.group or ""
+
+
+def plan_groups(
+    app: str, events: EventMap, modules: Sequence[Module], subscriptions: Sequence[Subscription]
+) -> tuple[tuple[Group, ...], tuple[str, ...]]:
+    """The groups of an app, and the faults found on the way.
+
+    A module's handlers run in the module's own subscriptions that cover the topic, else in the app's, else in the default
+    one: the group has the app's name, the topic is the event's.
+    """
+    sources = [(events.bindings, tuple(subscriptions))]
+    sources += [(m.events.bindings, (*_own(m), *subscriptions)) for m in modules]
+    default = Subscription(group=app)
+    chosen: dict[Subscription, list[Binding]] = {}
+    topics: dict[Subscription, dict[str, None]] = {}
+    everything = [b for bindings, _ in sources for b in bindings]
+    for bindings, candidates in sources:
+        for binding, topic in _consumed(bindings, everything):
+            for subscription in _covering(candidates, topic) or [default]:
+                chosen.setdefault(subscription, []).append(binding)
+                topics.setdefault(subscription, {})[topic] = None
+    given = [*subscriptions, *(s for m in modules for s in _own(m))]
+    groups = tuple(_group(app, s, found, topics[s]) for s, found in chosen.items())
+    return groups, tuple(_faults(app, given, topics, groups))
+
+
+def _own(module: Module) -> tuple[Subscription, ...]:
+    return cast(
+        "tuple[Subscription, ...]", module.subscriptions
+    )  # a module stands too early in the rows to know the type
+
+
+def _consumed(
+    bindings: Iterable[Binding], everything: Sequence[Binding]
+) -> Iterable[tuple[Binding, str]]:
+    """Bindings that run where a notification is consumed, with each topic: also those of base classes."""
+    known = {
+        kind: notification
+        for b in everything
+        for kind in (b.message, *(b.raises or ()))
+        if (notification := notification_of(kind)) is not None
+    }
+    for binding in bindings:
+        for kind, notification in known.items():
+            if issubclass(kind, binding.message):
+                yield binding, notification.topic
+
+
+def _covering(candidates: Sequence[Subscription], topic: str) -> list[Subscription]:
+    named = [s for s in candidates if topic in s.topics]
+    return named or [s for s in candidates if not s.topics][:1]
+
+
+def _group(
+    app: str, subscription: Subscription, bindings: Sequence[Binding], topics: Iterable[str]
+) -> Group:
+    events = EventMap.of(dict.fromkeys(bindings))
+    types = {
+        notification.type: kind
+        for b in bindings
+        for kind in (b.message, *(b.raises or ()))
+        if (notification := notification_of(kind)) is not None and events.handlers_of(kind)
+    }
+    settled = replace(subscription, group=subscription.group or app, topics=tuple(topics))
+    return Group(settled, events, types)
+
+
+def _faults(
+    app: str,
+    given: Sequence[Subscription],
+    topics: dict[Subscription, dict[str, None]],
+    groups: Sequence[Group],
+) -> Iterable[str]:
+    for subscription in given:
+        for topic in subscription.topics:
+            if topic not in topics.get(subscription, {}):
+                yield (
+                    f"Subscription(group={subscription.group or app!r}) names the topic {topic!r}, but no handler is bound to a "
+                    f"notification of that topic. Bind one, or remove the topic."
+                )
+    seen: set[tuple[str, str]] = set()
+    for group in groups:
+        for topic in group.subscription.topics:
+            if (group.name, topic) in seen:
+                yield (
+                    f"two subscriptions of the group {group.name!r} read the topic {topic!r}. Within a group each message is handled "
+                    f"once: merge them, or give one another group."
+                )
+            seen.add((group.name, topic))

@@ -1,0 +1,145 @@
+"""Runners: one ready-made coroutine function per message type, with the constructor calls written out.
+
+Python source is generated because it is the only way to have no loop over arguments and handlers, no dictionary of keyword
+arguments and no extra coroutine on the hot path (measured: 1.3 times the cost of the same calls by hand, against 2.5 for
+a generic loop). `print(runner.__source__)` shows what was generated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+from headrace.bindings import Binding
+from headrace.errors import QueryRaisedEvent, UndeclaredEvent
+from headrace.handlers import Events, events_attribute
+from headrace.injection import Origin, Plan
+from headrace.messages import Event
+
+EventRunner = Callable[[Any, Any], Awaitable["list[Event] | None"]]
+"""`await run(event, unit)` runs all handlers of the event's type and answers the follow-up events, in order, or None."""
+
+RequestRunner = Callable[..., Awaitable[Any]]
+"""`await run(request, unit=None)` runs the handler, then emits what it collected, and answers the response."""
+
+Emit = Callable[[Sequence[Event], Any], Awaitable[None]]
+
+
+class _Source:
+    """Source text and the names that it uses."""
+
+    def __init__(self, signature: str) -> None:
+        self.lines = [f"async def {signature}:"]
+        self.names: dict[str, object] = {}
+
+    def add(self, *lines: str) -> None:
+        self.lines.extend("    " + line for line in lines)
+
+    def name(self, prefix: str, value: object) -> str:
+        name = f"{prefix}{len(self.names)}"
+        self.names[name] = value
+        return name
+
+    def build(self, label: str) -> Callable[..., Any]:
+        text = "\n".join(self.lines)
+        exec(compile(text, f"<headrace runner of {label}>", "exec"), self.names)
+        runner: Any = self.names["run"]
+        runner.__source__ = text
+        runner.__qualname__ = f"run[{label}]"
+        return runner  # type: ignore[no-any-return]
+
+
+def request_runner(binding: Binding, plan: Plan, emit: Emit, *, query: bool) -> RequestRunner:
+    """The runner of one request type."""
+    source = _Source("run(request, unit=None)")
+    collected = _call(source, binding, plan, "request", "response = ")
+    if collected is not None:
+        then = f"await {source.name('emit', emit)}({collected}, unit)"
+        if query:
+            then = f"{source.name('refuse', _refuse(binding))}({collected})"
+        source.add(f"if {collected}:", f"    {then}")
+    source.add("return response")
+    return source.build(binding.name)
+
+
+def event_runner(label: str, calls: Sequence[tuple[Binding, Plan]]) -> EventRunner:
+    """The runner of one event type: its handlers one after another, in the order given."""
+    source = _Source("run(event, unit)")
+    source.add("follow = None")
+    for binding, plan in calls:
+        collected = _call(source, binding, plan, "event", "")
+        if collected is not None:
+            source.add(
+                f"if {collected}:",
+                f"    follow = {collected} if follow is None else [*follow, *{collected}]",
+            )
+    source.add("return follow")
+    return source.build(label)
+
+
+def _call(source: _Source, binding: Binding, plan: Plan, message: str, assign: str) -> str | None:
+    """Write the call of one handler; answer the expression of what it collected, or None if it cannot collect."""
+    arguments, events = _arguments(source, plan)
+    target = source.name("h", plan.target)
+    if binding.is_function:
+        source.add(f"{assign}await {target}({', '.join([message, *arguments])})")
+        if events is None:
+            return None
+        collected = events
+    else:
+        source.add(
+            f"handler = {target}({', '.join(arguments)})",
+            f"{assign}await handler.handle({message})",
+        )
+        attribute = events_attribute(cast(type, binding.handler))
+        if attribute is None:
+            return None
+        collected = "collected"
+        source.add(f"collected = handler.{attribute}")
+    if binding.raises is not None:
+        source.add(f"if {collected}: {source.name('check', _check_raises(binding))}({collected})")
+    return collected
+
+
+def _arguments(source: _Source, plan: Plan) -> tuple[list[str], str | None]:
+    written: list[str] = []
+    events: str | None = None
+    if any(a.origin is Origin.SCOPE for a in plan.arguments):
+        source.add("scope = unit.scope or unit.open_scope()")
+    for a in plan.arguments:
+        if a.origin is Origin.CONSTANT:
+            value = source.name("c", a.value)
+        elif a.origin is Origin.UNIT:
+            value = f"{source.name('u', a.value)}(unit)"
+        elif a.origin is Origin.EVENTS:
+            events = value = source.name("events", None)
+            source.add(f"{value} = {source.name('Events', Events)}()")
+        else:
+            value = f"await scope.get({source.name('k', a.key)})"
+        written.append(f"{a.name}={value}" if a.keyword else value)
+    return written, events
+
+
+def _check_raises(binding: Binding) -> Callable[[Sequence[Event]], None]:
+    allowed = binding.raises or ()
+
+    def check(events: Sequence[Event]) -> None:
+        for event in events:
+            if not isinstance(event, allowed):
+                names = ", ".join(t.__name__ for t in allowed) or "nothing"
+                raise UndeclaredEvent(
+                    f"{binding.name} raised {type(event).__name__}, but its binding at {binding.where} declares that it raises "
+                    f"{names}. Add {type(event).__name__} to raises=[...] there, or raise another event."
+                )
+
+    return check
+
+
+def _refuse(binding: Binding) -> Callable[[Sequence[Event]], None]:
+    def refuse(events: Sequence[Event]) -> None:
+        raise QueryRaisedEvent(
+            f"{binding.name} (bound at {binding.where}) handles the query {binding.message.__name__} and raised "
+            f"{type(events[0]).__name__}. A query changes nothing: make {binding.message.__name__} a Command."
+        )
+
+    return refuse

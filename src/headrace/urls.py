@@ -1,0 +1,129 @@
+"""Storages and brokers by URL. Drivers are imported here by name, only when an app asks for one."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import parse_qsl, urlsplit
+
+from headrace.broker import Broker
+from headrace.errors import ConfigurationError, MissingExtra
+from headrace.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class _Driver:
+    """Where a driver lives: its module, its class, the extra that installs what it needs, and the packages needed."""
+
+    module: str
+    name: str
+    extra: str | None = None
+    needs: tuple[str, ...] = ()
+
+
+_STORAGES: Mapping[str, _Driver] = {
+    "memory": _Driver("headrace.drivers.memory", "MemoryStorage"),
+    "sqlite+aiosqlite": _Driver(
+        "headrace.drivers.sql", "SqlStorage", "sqlite", ("sqlalchemy", "aiosqlite")
+    ),
+}
+_BROKERS: Mapping[str, _Driver] = {
+    "memory": _Driver("headrace.drivers.memory", "MemoryBroker"),
+    "sql": _Driver("headrace.drivers.sql", "SqlBroker", "sqlite", ("sqlalchemy", "aiosqlite")),
+}
+_HINTS: Mapping[str, str] = {"sqlite": "sqlite+aiosqlite"}
+
+
+def storage_from(given: str | Storage) -> Storage:
+    """The storage for a URL such as `sqlite+aiosqlite:///app.db` or `memory://`, or the given object itself.
+
+    Raises:
+        ConfigurationError: the scheme is unknown, or the object is no storage.
+        MissingExtra: the driver's packages are not installed.
+    """
+    if not isinstance(given, str):
+        _check_object(given, "storage", ("transaction", "lease", "ready", "runnable"))
+        return given
+    scheme = given.partition(":")[0]
+    driver = _driver(_STORAGES, scheme, given, "storage")
+    make = _load(driver, scheme)
+    return cast(Storage, make() if scheme == "memory" else make(given))
+
+
+def broker_from(given: str | Broker) -> Broker:
+    """The broker for a URL such as `sql://` or `memory://`, or the given object itself. A query sets keyword arguments.
+
+    Raises:
+        ConfigurationError: the scheme is unknown, a setting cannot be used, or the object is no broker.
+        MissingExtra: the driver's packages are not installed.
+    """
+    if not isinstance(given, str):
+        _check_object(given, "broker", ("publish", "read", "declare", "guarantees"))
+        return given
+    parts = urlsplit(given)
+    driver = _driver(_BROKERS, parts.scheme, given, "broker")
+    make = _load(driver, parts.scheme)
+    if parts.netloc or parts.path.strip("/"):
+        raise ConfigurationError(
+            f"broker={given!r}: {parts.scheme}:// takes no host or path, it lives "
+            f"{'in the process' if parts.scheme == 'memory' else 'in the database of the storage'}. Write {parts.scheme + '://'!r}."
+        )
+    settings = {name: _number(given, name, value) for name, value in parse_qsl(parts.query)}
+    try:
+        return cast(Broker, make(**settings))
+    except TypeError as error:
+        raise ConfigurationError(
+            f"broker={given!r}: {driver.name} has no such setting ({error})."
+        ) from error
+
+
+def _driver(known: Mapping[str, _Driver], scheme: str, given: str, what: str) -> _Driver:
+    if scheme in known:
+        return known[scheme]
+    near = _HINTS.get(scheme) or next(iter(difflib.get_close_matches(scheme, known, n=1)), None)
+    hint = f" Did you mean {near + '://'!r}?" if near else ""
+    raise ConfigurationError(
+        f"{what}={_hidden(given)!r}: no {what} has the scheme {scheme!r}. There are {', '.join(repr(s + '://') for s in known)}.{hint}"
+    )
+
+
+def _load(driver: _Driver, scheme: str) -> type:
+    try:
+        return cast(type, getattr(importlib.import_module(driver.module), driver.name))
+    except ImportError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in driver.needs:
+            raise
+        raise MissingExtra(
+            f"{scheme}:// needs the package {missing!r}, which is not installed. Install the extra: "
+            f"pip install 'headrace[{driver.extra}]'"
+        ) from error
+
+
+def _number(given: str, name: str, value: str) -> int | float:
+    try:
+        return int(value)
+    except ValueError:
+        pass
+    try:
+        return float(value)
+    except ValueError:
+        raise ConfigurationError(f"broker={given!r}: {name}={value!r} is not a number.") from None
+
+
+def _hidden(url: str) -> str:
+    """The URL without its password."""
+    parts = urlsplit(url)
+    return url.replace(f":{parts.password}@", ":***@") if parts.password else url
+
+
+def _check_object(given: object, what: str, needed: tuple[str, ...]) -> None:
+    missing = [name for name in needed if not hasattr(given, name)]
+    if missing:
+        raise ConfigurationError(
+            f"{what}={given!r} is neither a URL nor a {what}: it lacks {', '.join(missing)}. Pass a URL as a string, or an object of a "
+            f"driver such as SqlStorage or MemoryBroker."
+        )

@@ -1,0 +1,160 @@
+"""All wiring faults of an app at once, each with the place of its registration (G12)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from headrace.bindings import Binding
+from headrace.container import Container
+from headrace.injection import Injector
+from headrace.maps import EventMap, RequestMap
+from headrace.messages import UNKNOWN, fault_of_message, response_type
+from headrace.notifications import notification_of
+from headrace.signatures import SignatureFault, response_of
+
+
+def wiring_faults(
+    requests: RequestMap,
+    events: EventMap,
+    container: Container,
+    injector: Injector,
+    *,
+    has_broker: bool,
+    has_storage: bool,
+    others: Sequence[tuple[object, str]] = (),
+) -> tuple[str, ...]:
+    """Everything that is wrong with how messages, handlers and dependencies fit together, found before anything starts.
+
+    Args:
+        requests: all request bindings.
+        events: all event bindings.
+        container: where dependencies come from.
+        injector: tells which dependencies Headrace provides itself.
+        has_broker: whether notifications can be published.
+        has_storage: whether units of work are transactions.
+        others: further classes whose constructors are injected (middlewares), each with the place of its registration.
+    """
+    bindings = (*requests.bindings, *events.bindings)
+    faults = [
+        *_duplicates(requests, events),
+        *_messages(bindings),
+        *_types(bindings),
+        *_responses(requests),
+        *_phases(events, has_storage=has_storage),
+        *_dependencies(bindings, container, injector, others),
+    ]
+    if not has_broker:
+        faults.extend(_notifications(bindings))
+    return tuple(dict.fromkeys(faults))
+
+
+def _duplicates(requests: RequestMap, events: EventMap) -> Iterable[str]:
+    first: dict[type, Binding] = {}
+    for b in requests.bindings:
+        known = first.setdefault(b.message, b)
+        if known is not b:
+            yield (
+                f"{b.message.__qualname__} has two handlers: {known.name} ({known.where}) and {b.name} ({b.where}). "
+                f"A request has exactly one; remove one of the two bindings."
+            )
+    seen: dict[tuple[type, object], Binding] = {}
+    for b in events.bindings:
+        known = seen.setdefault((b.message, b.handler), b)
+        if known is not b:
+            yield (
+                f"{b.name} is bound to {b.message.__qualname__} twice, at {known.where} and {b.where}. An event reaches each handler "
+                f"once; remove one of the two bindings."
+            )
+    for b in events.bindings:
+        if b.message in first:
+            yield (
+                f"{b.message.__qualname__} is bound as a request ({first[b.message].where}) and as an event ({b.where}). Make two "
+                f"classes, or remove one of the two bindings."
+            )
+
+
+def _messages(bindings: Iterable[Binding]) -> Iterable[str]:
+    for b in bindings:
+        for kind in (b.message, *(b.raises or ())):
+            fault = fault_of_message(kind)
+            if fault is not None:
+                yield f"{fault} (bound to {b.name} at {b.where})"
+
+
+def _types(bindings: Iterable[Binding]) -> Iterable[str]:
+    literal: dict[str, type] = {}
+    for b in bindings:
+        for kind in (b.message, *(b.raises or ())):
+            notification = notification_of(kind)
+            if notification is None:
+                continue
+            known = literal.setdefault(notification.type, kind)
+            if known is not kind:
+                yield (
+                    f"{known.__module__}.{known.__qualname__} and {kind.__module__}.{kind.__qualname__} both have the type "
+                    f"{notification.type!r} ({b.where}). A type names one shape on the wire: give one of them another."
+                )
+
+
+def _responses(requests: RequestMap) -> Iterable[str]:
+    for b in requests.bindings:
+        declared, answered = response_type(b.message), response_of(b.handler)
+        if UNKNOWN in (declared, answered) or declared == answered:
+            continue
+        yield (
+            f"{b.message.__qualname__} declares the response {_type_name(declared)}, but {b.name} ({b.where}) answers "
+            f"{_type_name(answered)}. Make the two agree."
+        )
+
+
+def _phases(events: EventMap, *, has_storage: bool) -> Iterable[str]:
+    for b in events.bindings:
+        if b.phase != "after_commit":
+            continue
+        if notification_of(b.message) is not None:
+            yield (
+                f"{b.name} ({b.where}) is bound to the notification {b.message.__qualname__} after the commit. A notification's "
+                f"handlers always run where it is consumed, after the commit: leave phase= out."
+            )
+        elif has_storage:
+            yield (
+                f"{b.name} ({b.where}) is bound after the commit in an app with a storage. Durable after-commit handlers are not in "
+                f"this release: raise a notification and bind the handler to that, which is durable, or leave phase= out."
+            )
+
+
+def _notifications(bindings: Iterable[Binding]) -> Iterable[str]:
+    for b in bindings:
+        for kind in (b.message, *(b.raises or ())):
+            if notification_of(kind) is not None:
+                yield (
+                    f"{kind.__qualname__} is a notification ({b.name}, {b.where}) and the app has no broker. Pass broker=..., such "
+                    f'as "memory://", or "sql://" together with a storage.'
+                )
+
+
+def _dependencies(
+    bindings: Iterable[Binding],
+    container: Container,
+    injector: Injector,
+    others: Sequence[tuple[object, str]],
+) -> Iterable[str]:
+    needs: list[tuple[str, object]] = []
+    for target, skip, name, where in (
+        *((b.handler, b.is_function, b.name, b.where) for b in bindings),
+        *(
+            (target, False, getattr(target, "__qualname__", repr(target)), where)
+            for target, where in others
+        ),
+    ):
+        try:
+            plan = injector.plan(target, skip_first=skip)
+        except SignatureFault as fault:
+            yield str(fault)
+        else:
+            needs.extend((f"{name} ({where})", key) for key in injector.unprovided(plan))
+    yield from container.faults(needs)
+
+
+def _type_name(kind: object) -> str:
+    return str(getattr(kind, "__qualname__", None) or kind)
