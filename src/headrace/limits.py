@@ -1,0 +1,50 @@
+"""How much an app takes on at once, and how long it waits: every bound in one place (G11)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from headrace.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds of one app.
+
+    Args:
+        cycle_depth: follow-up events or nested sends in a chain before `EventCycle`. Default 100: far deeper than any chain
+            that is meant, far below what the interpreter's stack bears.
+        drain_seconds: how long stopping lets the running work finish before it is cancelled and left for redelivery (G10).
+            Default 10: most handlers end by then, and orchestrators kill after 30.
+        body_bytes: the largest encoded event that `send` accepts, in bytes. Default 1 MiB (1 048 576): what Kafka and NATS
+            accept as they come.
+        batch: outbox rows that the relay publishes with one wait. Default 500: one wait costs little beside that many rows,
+            and at 1 MiB each they stay below the memory of a small container.
+        window: messages of one topic that a consumer holds in memory, read and not yet handled; at least one for each
+            partition that it owns. Default 100: enough to hide the reading behind the handling.
+        poll_seconds: how long relay and consumers wait for a wake-up before they look by themselves. Default 0.5: the
+            latency that remains if every hint is lost, at two cheap queries a second.
+        lease_seconds: how long a partition stays with a process that gives no sign of life. Default 15: a crash is taken
+            over within that time, and three heartbeats fit in, so one lost heartbeat costs nothing.
+
+    Raises:
+        ConfigurationError: a value is not above zero.
+    """
+
+    cycle_depth: int = 100
+    drain_seconds: float = 10.0
+    body_bytes: int = 1024 * 1024
+    batch: int = 500
+    window: int = 100
+    poll_seconds: float = 0.5
+    lease_seconds: float = 15.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value: int | float = getattr(self, field.name)
+            # Draining for no time at all is a decision that somebody may take; the rest would never move.
+            if value < 0 or (value == 0 and field.name != "drain_seconds") or value != value:
+                raise ConfigurationError(
+                    f"Limits({field.name}={value!r}): it must be above zero; leave it out for the default, "
+                    f"{field.default!r}."
+                )

@@ -1,0 +1,116 @@
+"""Who listens to what, and what happens when handling fails: the settings of a consumer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from headrace.backoff import exponential
+from headrace.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How often a failing message is tried, and how long it waits in between (G9).
+
+    With the defaults the retries come after 0.2, 0.6, 1.8 and 5.4 seconds. Only errors of handlers count as attempts.
+
+    Args:
+        attempts: tries in all before the message is a dead letter. Default 5: passes over a hiccup of some seconds;
+            what fails longer is for people to see.
+        initial_seconds: the wait after the first failure. Default 0.2.
+        factor: by which each wait is longer than the one before. Default 3.0.
+        max_seconds: the longest wait, before jitter. Default 300.0, five minutes.
+        jitter: the part by which a wait varies, from 0.0 to 1.0. Default 0.2, so that messages that failed together do
+            not come back together.
+
+    Raises:
+        ConfigurationError: a value is out of its range.
+    """
+
+    attempts: int = 5
+    initial_seconds: float = 0.2
+    factor: float = 3.0
+    max_seconds: float = 300.0
+    jitter: float = 0.2
+
+    def __post_init__(self) -> None:
+        _check("Retry", "attempts", self.attempts, self.attempts >= 1, "at least 1")
+        _check("Retry", "initial_seconds", self.initial_seconds, self.initial_seconds >= 0, "at least 0")
+        _check("Retry", "factor", self.factor, self.factor >= 1, "at least 1")
+        _check(
+            "Retry",
+            "max_seconds",
+            self.max_seconds,
+            self.max_seconds >= self.initial_seconds,
+            f"at least initial_seconds, {self.initial_seconds!r}",
+        )
+        _check("Retry", "jitter", self.jitter, 0 <= self.jitter <= 1, "from 0.0 to 1.0")
+
+    def delay(self, attempt: int) -> float:
+        """The seconds to wait after the attempt of this number (from 1) has failed."""
+        return exponential(
+            attempt,
+            initial_seconds=self.initial_seconds,
+            factor=self.factor,
+            max_seconds=self.max_seconds,
+            jitter=self.jitter,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """One group's work on some topics.
+
+    Each group sees every message; the processes of one group share the work, a partition at a time (G8).
+
+    Args:
+        group: the group's name. Default None: the app's name, so that the processes of one app share its messages.
+        topics: the topics to read. Default (): those of all notifications that have handlers in the app.
+        concurrency: handlers that run at once, in different partitions. Default 8: as many as a topic has partitions.
+        ordered: True (default): while a message waits for its retry or is a dead letter, later messages of its key wait
+            behind it. False: they pass it.
+        retry: see `Retry`.
+        timeout_seconds: how long the handlers of one message may take together; longer counts as a failed attempt.
+            Default 300.0, five minutes: a handler that hangs must not hold its partition for ever.
+
+    Raises:
+        ConfigurationError: a value is out of its range.
+    """
+
+    group: str | None = None
+    topics: tuple[str, ...] = ()
+    concurrency: int = 8
+    ordered: bool = True
+    retry: Retry = field(default_factory=Retry)
+    timeout_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        # A string is a sequence of strings: without this check topics="orders" would read six topics.
+        if isinstance(self.topics, str):
+            raise ConfigurationError(
+                f"Subscription(topics={self.topics!r}): a string is not a sequence of topics; "
+                f"write topics=({self.topics!r},)."
+            )
+        object.__setattr__(self, "topics", tuple(self.topics))
+        _check("Subscription", "group", self.group, self.group != "", "a name, or None for the app's")
+        _check("Subscription", "topics", self.topics, all(self.topics), "names that are not empty")
+        _check(
+            "Subscription",
+            "topics",
+            self.topics,
+            len(set(self.topics)) == len(self.topics),
+            "names that stand there once",
+        )
+        _check("Subscription", "concurrency", self.concurrency, self.concurrency >= 1, "at least 1")
+        _check(
+            "Subscription",
+            "timeout_seconds",
+            self.timeout_seconds,
+            self.timeout_seconds > 0,
+            "above 0",
+        )
+
+
+def _check(where: str, name: str, value: object, fine: bool, rule: str) -> None:
+    if not fine:
+        raise ConfigurationError(f"{where}({name}={value!r}): it must be {rule}.")

@@ -1,0 +1,168 @@
+"""The loop beneath relay, consumers and leases: a step done again and again, woken by hints, paused by outages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import TYPE_CHECKING, TypeVar
+
+from headrace.backoff import Backoff
+from headrace.errors import BrokerUnavailable, CommitOutcomeUnknown, LeaseLost
+from headrace.errors import StorageBusy, StorageUnavailable
+
+if TYPE_CHECKING:
+    from headrace.backoff import Outage
+    from headrace.storage import Storage
+
+T = TypeVar("T")
+
+
+def infrastructure(storage: Storage, error: BaseException) -> bool:
+    """True if the error is the fault of a server, a lost lease or a shutdown, never of a message (G9)."""
+    return isinstance(
+        error,
+        StorageUnavailable
+        | StorageBusy
+        | LeaseLost
+        | BrokerUnavailable
+        | CommitOutcomeUnknown
+        | asyncio.CancelledError,
+    ) or storage.transient(error)
+
+
+class Worker:
+    """Runs `step` in one task from `start` to `stop`.
+
+    A step returns the seconds after which it wants to run again unless it is woken, 0 for at once. One that raises is run
+    again after a growing delay, whatever the error: a loop that ends in silence would be worse than one that complains.
+
+    Args:
+        name: the task's name, for people who look at a stack dump.
+        step: the work; never run twice at once.
+        outage: records the errors of the step.
+        max_backoff_seconds: the longest delay after errors, default 30.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        step: Callable[[], Awaitable[float]],
+        outage: Outage,
+        *,
+        max_backoff_seconds: float = 30.0,
+    ) -> None:
+        self._name = name
+        self._step = step
+        self._outage = outage
+        self._backoff = Backoff(max_backoff_seconds)
+        self._woken: asyncio.Event | None = None
+        self._stopping: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """True between `start` and `stop`."""
+        return self._task is not None
+
+    def wake(self) -> None:
+        """Run the step soon. A hint, cheap, to be called on the loop; does nothing while not running."""
+        if self._woken is not None:
+            self._woken.set()
+
+    def start(self) -> None:
+        """Start the loop with a step at once."""
+        # Made here and not in __init__: an Event belongs to the event loop that it first waits in.
+        self._woken = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._task = asyncio.create_task(self._run(self._woken, self._stopping), name=self._name)
+
+    async def stop(self, drain_seconds: float) -> bool:
+        """Begin no further step, let the running one end within `drain_seconds`, else cancel it.
+
+        Returns:
+            False if it had to be cancelled.
+        """
+        task, self._task = self._task, None
+        if task is None or self._stopping is None:
+            return True
+        self._stopping.set()
+        self.wake()
+        _, late = await asyncio.wait({task}, timeout=drain_seconds)
+        if late:
+            task.cancel()
+            await asyncio.wait({task})
+        return not late
+
+    async def _run(self, woken: asyncio.Event, stopping: asyncio.Event) -> None:
+        while not stopping.is_set():
+            # Cleared before the step reads anything: a hint that comes meanwhile leads to another step.
+            woken.clear()
+            try:
+                wait = await self._step()
+            except Exception as error:
+                self._outage.failed(error)
+                await pause(stopping, self._backoff.next())
+                continue
+            self._backoff.reset()
+            self._outage.over()
+            if wait > 0:
+                await pause(woken, wait)
+            else:
+                await asyncio.sleep(0)
+
+
+class Steady:
+    """Repeats an operation on a server until it succeeds, with growing delays: an outage changes nothing but the time.
+
+    Args:
+        outage: records the errors.
+        stopping: set when no further try is to be made.
+    """
+
+    def __init__(self, outage: Outage, stopping: asyncio.Event) -> None:
+        self._outage = outage
+        self._stopping = stopping
+
+    async def __call__(
+        self, part: Hashable, permitted: Callable[[], bool], operation: Callable[[], Awaitable[T]]
+    ) -> T:
+        """Run `operation` until it returns, waiting while it is not `permitted`.
+
+        Args:
+            part: whose work it is, for the record of the outage.
+            permitted: whether the lease can be relied on now.
+            operation: safe to repeat.
+
+        Raises:
+            LeaseLost: by `permitted` or by `operation`.
+            Exception: the last error of the operation, once stopping has begun.
+        """
+        backoff = Backoff()
+        while True:
+            if permitted():
+                try:
+                    answer = await operation()
+                except LeaseLost:
+                    self._outage.over(part)
+                    raise
+                except Exception as error:
+                    self._outage.failed(error, part)
+                    if self._stopping.is_set():
+                        raise
+                else:
+                    self._outage.over(part)
+                    return answer
+            elif self._stopping.is_set():
+                raise LeaseLost(
+                    "The lease ran out while its process was stopping; the message is redelivered."
+                )
+            await pause(self._stopping, backoff.next())
+
+
+async def pause(until: asyncio.Event, seconds: float) -> None:
+    """Wait until the event is set, at most so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await until.wait()
+    except TimeoutError:
+        pass
