@@ -185,7 +185,7 @@ class Module:
         else:
             raise BindingError(
                 f"{place}: {name_of(message)} has no base of Headrace, so it could be a request or an event. Say "
-                f'which: @module.handler(kind="request") or kind="event", or bind it by module.requests or module.events.'
+                f'which: @module.handler(kind="request") or kind="event", or bind by module.requests or module.events.'
             )
 
 

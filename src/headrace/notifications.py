@@ -12,6 +12,7 @@ from typing import Never, TypeVar, cast
 from uuid import UUID
 
 from headrace.errors import MessageDefinitionError
+from headrace.text import forbidden_character
 
 T = TypeVar("T")
 
@@ -128,6 +129,11 @@ def _key_reader(cls: type, key: object) -> Callable[[object], str | None] | None
             value = _as_text(event, name, value)
         if not value:
             raise _unusable(event, name, value, "is empty; give None for an event without order")
+        character = forbidden_character(value)
+        if character is not None:
+            raise _unusable(
+                event, name, value, f"has the character {character!r}, forbidden in CloudEvents"
+            )
         return value
 
     return key_of
