@@ -19,7 +19,6 @@ from headrace.maps import EventMap, RequestMap
 from headrace.messages import Request
 from headrace.middleware import Middleware
 from headrace.module import Module
-from headrace.settling import settle
 from headrace.storage import Storage
 from headrace.subscriptions import Subscription
 from headrace.telemetry import Telemetry
@@ -158,7 +157,7 @@ class Headrace:
         Raises:
             DrainTimeout: it took longer; tells what is left.
         """
-        await settle(self._parts, timeout_seconds)
+        await self._parts.settle(timeout_seconds)
 
     async def start(self) -> None:
         """Check the wiring, prepare storage and broker, start relay and consumers. On any error nothing stays started.

@@ -28,9 +28,9 @@ from headrace.module import Module
 from headrace.notifications import notification_of
 from headrace.relay import Relay
 from headrace.runners import EventRunner
-from headrace.settling import settle
+from headrace.settling import pending_of, settle
 from headrace.signatures import where
-from headrace.storage import Storage, Transaction
+from headrace.storage import Storage, Transaction, outbox_queue
 from headrace.subscriptions import Subscription
 from headrace.telemetry import Telemetry
 from headrace.urls import broker_from, storage_from
@@ -61,13 +61,6 @@ class Settings:
     unhandled: Unhandled
     overrides: tuple[tuple[type, object], ...] = ()
     recorder: Callable[[Binding, object], None] | None = None
-
-
-class Startable(Protocol):
-    """A part that runs in the background between `start` and `stop`."""
-
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
 
 
 def assemble(settings: Settings, telemetry: Telemetry) -> Parts:
@@ -190,6 +183,26 @@ class Parts:
         broker = type(self.broker).__name__ if self.broker is not None else "no broker"
         groups = ", ".join(g.name for g in self.groups) or "none"
         return f"{storage}, {broker}, roles {', '.join(sorted(self.settings.roles))}, consumer groups {groups}"
+
+    async def settle(self, timeout_seconds: float) -> None:
+        """Wait until all that was sent has had its effects; `DrainTimeout` if it takes longer."""
+        await settle(self._pending, self.telemetry, timeout_seconds)
+
+    async def _pending(self) -> list[str]:
+        left: list[str] = []
+        if self.mediator.active:
+            left.append(f"{self.mediator.active} sends are under way")
+        if self.after_commit.running:
+            left.append(f"{self.after_commit.running} after-commit handlers are under way")
+        if self.storage is not None and self.relay is not None:
+            queue = outbox_queue(self.settings.name)
+            if await self.storage.ready(queue, range(OUTBOX_PARTITIONS), limit=1):
+                left.append("the outbox has messages to publish")
+        if self.broker is not None and self.consumers:
+            for group in self.groups:
+                for topic in group.subscription.topics:
+                    left += await pending_of(self.bookkeeping, self.broker, group.name, topic)
+        return left
 
     async def start(self, stack: AsyncExitStack, owner: str) -> None:
         """Start everything in order; `stack` stops it in the opposite order."""
@@ -315,6 +328,6 @@ class Parts:
         if self.broker is None or (self.bookkeeping.durable and self.broker.guarantees.durable):
             return
         try:  # what lives in memory would be gone with the process
-            await settle(self, seconds)
+            await self.settle(seconds)
         except DrainTimeout as error:
             self.telemetry.warning(f"{error} It was in memory and is lost.")

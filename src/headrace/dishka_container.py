@@ -126,8 +126,9 @@ class DishkaContainer:
             self._container = self._build()
 
     def _as_provider(self, given: object) -> Provider:
-        from dishka import BaseProvider, Provider
+        from dishka import Provider
         from dishka import Scope as DishkaScope
+        from dishka.provider import BaseProvider
 
         if isinstance(given, BaseProvider):
             return cast("Provider", given)

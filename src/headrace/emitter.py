@@ -71,18 +71,25 @@ class EventEmitter:
         )
         self._warned: set[type] = set()
 
-    async def emit(self, events: Sequence[Event], unit: EmitUnit | None = None) -> None:
-        """Dispatch the events and all that follows from them. The first error ends it."""
+    async def emit(
+        self, events: Sequence[Event], unit: EmitUnit | None = None, depth: int = 0
+    ) -> None:
+        """Dispatch the events and all that follows from them. The first error ends it.
+
+        Args:
+            events: in the order collected.
+            unit: the running unit of work; None in an app that needs none.
+            depth: how many generations came before these events.
+        """
         if unit is not None:
             await self._emit_in_unit([(event, unit.cause) for event in events], unit)
             return
-        runners = self.dispatcher.runners
-        depth = 0
+        runners = self.runners
         trail: list[str] = []
         while events:
             following: Sequence[Event] | None = None
             for event in events:
-                run = runners.get(type(event)) or await self._runner(event)
+                run = runners.get(type(event)) or await self.find(event)
                 more = await run(event, None)
                 if more:
                     following = more if following is None else [*following, *more]
@@ -114,7 +121,7 @@ class EventEmitter:
                         type(event), phase="after_commit"
                     ):
                         unit.after_commit.append((event, cause))
-                    run = runners.get(type(event)) or await self._runner(event)
+                    run = runners.get(type(event)) or await self.find(event)
                     more = await run(event, unit)
                     if more:
                         following.extend((follow, cause) for follow in more)
@@ -131,7 +138,13 @@ class EventEmitter:
         if follow:
             await self.emit(follow, unit)
 
-    async def _runner(self, event: Event) -> EventRunner:
+    @property
+    def runners(self) -> dict[type, EventRunner]:
+        """The event runners made so far."""
+        return self.dispatcher.runners
+
+    async def find(self, event: Event) -> EventRunner:
+        """The runner for an event whose type was not met before; one that does nothing if it has no handler."""
         notification = notification_of(type(event))
         if notification is not None:
             raise self._no_broker(event, notification)

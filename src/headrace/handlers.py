@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from headrace.errors import BindingError
 from headrace.messages import Event
@@ -20,50 +20,35 @@ class Events(list[Event]):
     __slots__ = ()
 
 
-class _EventsOnFirstUse:
-    """Makes the list when it is first asked for, so that a handler that raises nothing pays nothing.
-
-    It can be assigned to, because `self.events = []` in an `__init__` must not lead events past the mediator.
-    """
-
-    __slots__ = ()
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, instance: _Collecting, owner: type) -> list[Event]: ...
-    def __get__(self, instance: _Collecting | None, owner: type) -> Self | list[Event]:
-        if instance is None:
-            return self
-        events = instance._headrace_events  # pyright: ignore[reportPrivateUsage]
-        if events is None:
-            events = Events()
-            # Past a frozen dataclass's __setattr__: a handler may well be one.
-            object.__setattr__(instance, "_headrace_events", events)
-        return events
-
-    def __set__(self, instance: _Collecting, value: object) -> None:
-        if not isinstance(value, list):
-            raise BindingError(
-                f"{type(instance).__qualname__}.events was set to {value!r}. It must be a list, which is read "
-                f"after handle; better leave it out of __init__: the base makes it at first use."
-            )
-        object.__setattr__(instance, "_headrace_events", value)
-
-
 class _Collecting:
     # The class's None is what the mediator finds, at the price of one attribute, when a handler raised nothing.
     _headrace_events: list[Event] | None = None
 
-    if TYPE_CHECKING:
+    @property
+    def events(self) -> list[Event]:
+        """The events raised so far, in order; append to it. Dispatched after `handle` returned (G2)."""
+        # A plain property: a descriptor class of our own takes twice as long (measured: 0.40 against 0.20 us).
+        events = self._headrace_events
+        if events is None:
+            events = Events()
+            try:
+                self._headrace_events = events
+            except AttributeError:  # a handler may well be a frozen dataclass
+                object.__setattr__(self, "_headrace_events", events)
+        return events
 
-        @property
-        def events(self) -> list[Event]:
-            """The events raised so far, in order; append to it. Dispatched after `handle` returned (G2)."""
-            ...
+    if not TYPE_CHECKING:
 
-    else:
-        events = _EventsOnFirstUse()
+        @events.setter
+        def events(self, value):
+            # Not for checkers, who see a read-only property; at run time `self.events = []` in an `__init__` must not
+            # lead events past the mediator.
+            if not isinstance(value, list):
+                raise BindingError(
+                    f"{type(self).__qualname__}.events was set to {value!r}. It must be a list, which is read "
+                    f"after handle; better leave it out of __init__: the base makes it at first use."
+                )
+            object.__setattr__(self, "_headrace_events", value)
 
 
 class RequestHandler(_Collecting, ABC, Generic[Q_contra, R_co]):
@@ -119,7 +104,7 @@ def events_attribute(cls: type) -> Literal["_headrace_events", "events"] | None:
         with a default. None if instances cannot have one.
     """
     own = inspect.getattr_static(cls, "events", None)
-    if isinstance(own, _EventsOnFirstUse):
+    if own is vars(_Collecting)["events"]:
         return "_headrace_events"
     if own is not None or cls.__dictoffset__ != 0:
         return "events"

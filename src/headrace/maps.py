@@ -197,6 +197,13 @@ class EventMap:
                     found.setdefault(binding.handler, binding)
         return tuple(found.values())
 
+    @classmethod
+    def of(cls, bindings: Iterable[Binding]) -> EventMap:
+        """A map of just these bindings."""
+        chosen = cls()
+        chosen._bindings.extend(bindings)
+        return chosen
+
     def include(self, other: EventMap) -> None:
         """Add all that is bound in another map, behind what is bound here."""
         self._bindings.extend(other.bindings)

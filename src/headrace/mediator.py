@@ -97,9 +97,12 @@ class RequestMediator:
             Exception: whatever the handlers raise, unwrapped; then all is rolled back.
         """
         if correlation_id is None and metadata is None and savepoint is False:
-            run = self._runners.get(type(request))
-            if run is not None:
-                return cast("Coroutine[Any, Any, R]", run(request))
+            try:
+                run: Callable[[Any], Any] = self._runners[type(request)]
+            except KeyError:
+                pass  # not prepared yet, or not bound: the way below tells which
+            else:
+                return run(request)  # type: ignore[no-any-return]
         return self._send(request, correlation_id, metadata, savepoint)
 
     async def _send(
@@ -134,7 +137,7 @@ class RequestMediator:
                 body = request_runner(
                     binding,
                     await self.injector.ready(plan),
-                    self.emitter.emit,
+                    self.emitter,
                     query=is_query(binding.message),
                 )
                 self._bodies[binding.message] = body

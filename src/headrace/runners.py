@@ -8,7 +8,7 @@ a generic loop). `print(runner.__source__)` shows what was generated.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from headrace.bindings import Binding
 from headrace.errors import QueryRaisedEvent, UndeclaredEvent
@@ -22,7 +22,22 @@ EventRunner = Callable[[Any, Any], Awaitable["list[Event] | None"]]
 RequestRunner = Callable[..., Awaitable[Any]]
 """`await run(request, unit=None)` runs the handler, then emits what it collected, and answers the response."""
 
-Emit = Callable[[Sequence[Event], Any], Awaitable[None]]
+
+class Emitter(Protocol):
+    """What a request runner needs of the emitter."""
+
+    @property
+    def runners(self) -> dict[type, EventRunner]:
+        """The event runners made so far."""
+        ...
+
+    async def find(self, event: Event) -> EventRunner:
+        """The runner for an event whose type was not met before."""
+        ...
+
+    async def emit(self, events: Sequence[Event], unit: Any = None, depth: int = 0) -> None:
+        """Dispatch events and all that follows, `depth` generations after the request."""
+        ...
 
 
 class _Source:
@@ -49,15 +64,29 @@ class _Source:
         return runner  # type: ignore[no-any-return]
 
 
-def request_runner(binding: Binding, plan: Plan, emit: Emit, *, query: bool) -> RequestRunner:
-    """The runner of one request type."""
+def request_runner(
+    binding: Binding, plan: Plan, emitter: Emitter, *, query: bool
+) -> RequestRunner:
+    """The runner of one request type. Without a unit of work the first generation of events is run right here."""
     source = _Source("run(request, unit=None)")
     collected = _call(source, binding, plan, "request", "response = ")
     if collected is not None:
-        then = f"await {source.name('emit', emit)}({collected}, unit)"
+        source.add(f"if {collected}:")
         if query:
-            then = f"{source.name('refuse', _refuse(binding))}({collected})"
-        source.add(f"if {collected}:", f"    {then}")
+            source.add(f"    {source.name('refuse', _refuse(binding))}({collected})")
+        else:
+            emit = source.name("emit", emitter.emit)
+            runners, find = source.name("runners", emitter.runners), source.name("find", emitter.find)
+            source.add(
+                "    if unit is None:",
+                "        following = None",
+                f"        for event in {collected}:",
+                f"            more = await ({runners}.get(type(event)) or await {find}(event))(event, None)",
+                "            if more: following = more if following is None else [*following, *more]",
+                f"        if following is not None: await {emit}(following, None, 1)",
+                "    else:",
+                f"        await {emit}({collected}, unit)",
+            )
     source.add("return response")
     return source.build(binding.name)
 
@@ -95,7 +124,10 @@ def _call(source: _Source, binding: Binding, plan: Plan, message: str, assign: s
         if attribute is None:
             return None
         collected = "collected"
-        source.add(f"collected = handler.{attribute}")
+        inherited = attribute == "_headrace_events"
+        source.add(
+            f"collected = handler.{attribute}" if inherited else 'collected = getattr(handler, "events", None)'
+        )
     if binding.raises is not None:
         source.add(f"if {collected}: {source.name('check', _check_raises(binding))}({collected})")
     return collected
