@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -159,7 +159,7 @@ class Leases:
             self._worker.wake()
 
     @contextmanager
-    def working(self, partitions: Iterable[int]) -> Iterator[None]:
+    def working(self, partitions: Iterable[int]) -> Generator[None, None, None]:
         """Keep the partitions from being given back meanwhile."""
         busy = tuple(partitions)
         self._working.update(busy)

@@ -88,6 +88,8 @@ class Relay:
         self._storage = storage
         self._broker = broker
         self._queue = outbox_queue(app)
+        self.partitions = partitions
+        """How many partitions the outbox has."""
         self._limits = limits
         self._telemetry = telemetry
         self._topics = topics

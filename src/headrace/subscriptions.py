@@ -35,7 +35,13 @@ class Retry:
 
     def __post_init__(self) -> None:
         _check("Retry", "attempts", self.attempts, self.attempts >= 1, "at least 1")
-        _check("Retry", "initial_seconds", self.initial_seconds, self.initial_seconds >= 0, "at least 0")
+        _check(
+            "Retry",
+            "initial_seconds",
+            self.initial_seconds,
+            self.initial_seconds >= 0,
+            "at least 0",
+        )
         _check("Retry", "factor", self.factor, self.factor >= 1, "at least 1")
         _check(
             "Retry",
@@ -86,13 +92,16 @@ class Subscription:
 
     def __post_init__(self) -> None:
         # A string is a sequence of strings: without this check topics="orders" would read six topics.
-        if isinstance(self.topics, str):
+        topics: object = self.topics
+        if isinstance(topics, str):
             raise ConfigurationError(
                 f"Subscription(topics={self.topics!r}): a string is not a sequence of topics; "
                 f"write topics=({self.topics!r},)."
             )
         object.__setattr__(self, "topics", tuple(self.topics))
-        _check("Subscription", "group", self.group, self.group != "", "a name, or None for the app's")
+        _check(
+            "Subscription", "group", self.group, self.group != "", "a name, or None for the app's"
+        )
         _check("Subscription", "topics", self.topics, all(self.topics), "names that are not empty")
         _check(
             "Subscription",

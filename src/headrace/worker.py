@@ -7,8 +7,13 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import TYPE_CHECKING, TypeVar
 
 from headrace.backoff import Backoff
-from headrace.errors import BrokerUnavailable, CommitOutcomeUnknown, LeaseLost
-from headrace.errors import StorageBusy, StorageUnavailable
+from headrace.errors import (
+    BrokerUnavailable,
+    CommitOutcomeUnknown,
+    LeaseLost,
+    StorageBusy,
+    StorageUnavailable,
+)
 
 if TYPE_CHECKING:
     from headrace.backoff import Outage

@@ -1,0 +1,177 @@
+"""What is the same for every message that a group handles: one try, and whose fault it is when it fails (G9)."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from headrace.errors import HandlerTimeout
+from headrace.storage import Failure
+from headrace.worker import infrastructure
+
+if TYPE_CHECKING:
+    from headrace.codec import Codec
+    from headrace.envelope import Message
+    from headrace.storage import Storage, Transaction
+    from headrace.subscriptions import Subscription
+    from headrace.telemetry import Telemetry
+
+T = TypeVar("T")
+
+UNKNOWN_TYPE_SECONDS = 5.0
+"""How long a message waits for a process that knows its type: a rolling deploy takes longer, a look costs little."""
+
+_MESSAGE_CHARACTERS = 2_000
+_TRACEBACK_CHARACTERS = 20_000
+
+
+class Deliver(Protocol):
+    """Runs a message's handlers as one unit of work: the seam to the mediator."""
+
+    async def __call__(
+        self,
+        event: object,
+        message: Message,
+        group: str,
+        begin: Callable[[Transaction], Awaitable[bool]],
+        /,
+    ) -> bool:
+        """Handle one message in the context of its envelope.
+
+        Opens a unit of work with a new transaction of the storage and calls `begin` with it first. When that answers
+        False, commits what it staged and runs no handler. Else runs all handlers of the event's type in the group, and
+        what follows from them, and commits. The COMMIT is not cut by a cancellation.
+
+        Args:
+            event: the decoded body.
+            message: as it was received.
+            group: the consuming group.
+            begin: stages the consumer's own writes.
+
+        Returns:
+            What `begin` answered.
+
+        Raises:
+            Exception: any error, unwrapped, after all was rolled back.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one group does with the messages of one topic.
+
+    Args:
+        subscription: its settings.
+        group: the group's name.
+        topic: the topic.
+        queue: the name of its leases and parked messages.
+        storage: where they are.
+        deliver: runs the handlers.
+        types: the event classes by type literal that this process has handlers for in the group.
+        codec: reads bodies.
+        telemetry: the app's.
+        slots: bounds the handlers that run at once in all topics of the subscription.
+    """
+
+    subscription: Subscription
+    group: str
+    topic: str
+    queue: str
+    storage: Storage
+    deliver: Deliver
+    types: Mapping[str, type[object]]
+    codec: Codec
+    telemetry: Telemetry
+    slots: asyncio.Semaphore
+
+    def in_lane(self, message: Message) -> Message:
+        """The message as the storage is to see it: without its key if the subscription keeps no order.
+
+        The envelope keeps the key, so nothing is lost on the wire or for people.
+        """
+        return message if self.subscription.ordered else replace(message, key=None)
+
+    def keyed(self, message: Message) -> Message:
+        """The message as it was received: the opposite of `in_lane`."""
+        return (
+            message
+            if self.subscription.ordered
+            else replace(message, key=message.envelope.partitionkey)
+        )
+
+    def decode(self, message: Message) -> object:
+        """The event of a message whose type is in `types`.
+
+        Raises:
+            Exception: the body does not fit; most often `DecodeError`.
+        """
+        return self.codec.decode(message.data, self.types[message.envelope.type])
+
+    async def attempt(
+        self, event: object, message: Message, begin: Callable[[Transaction], Awaitable[bool]]
+    ) -> Exception | None:
+        """Try a message once.
+
+        Returns:
+            The error of its handlers, which counts as an attempt, or None.
+
+        Raises:
+            Exception: an error of the infrastructure, which counts for nothing.
+        """
+        seconds = self.subscription.timeout_seconds
+        async with self.slots:
+            limit = asyncio.timeout(seconds)
+            try:
+                async with limit:
+                    await self.deliver(event, message, self.group, begin)
+            except Exception as error:
+                # First, because a driver whose statement was cut by the time-out reports a lost connection.
+                if limit.expired():
+                    late = HandlerTimeout(
+                        f"The handlers of {message.envelope.type} in group {self.group!r} did not end within {seconds:g} "
+                        f"seconds (message {message.envelope.id}). Make them faster, or raise "
+                        "Subscription(timeout_seconds=...)."
+                    )
+                    late.__cause__ = error
+                    return late
+                if infrastructure(self.storage, error):
+                    raise
+                return error
+        return None
+
+
+def failure_of(error: BaseException) -> Failure:
+    """An error as storage keeps it for people."""
+    kind = type(error)
+    name = (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    text = "".join(traceback.format_exception(error))
+    # The end of a traceback tells where it happened.
+    return Failure(name, str(error)[:_MESSAGE_CHARACTERS], text[-_TRACEBACK_CHARACTERS:])
+
+
+async def in_transaction(storage: Storage, body: Callable[[Transaction], Awaitable[T]]) -> T:
+    """Run `body` in a transaction of its own. A cancellation never cuts the commit; it is raised after it."""
+    transaction = storage.transaction()
+    try:
+        answer = await body(transaction)
+    except BaseException:
+        await transaction.rollback()
+        raise
+    commit = asyncio.ensure_future(transaction.commit())
+    try:
+        await asyncio.shield(commit)
+    except asyncio.CancelledError:
+        await asyncio.wait({commit})
+        if not commit.cancelled():
+            # Looked at, or asyncio complains: whether it succeeded, the redelivered message finds out by the inbox.
+            commit.exception()
+        raise
+    return answer

@@ -1,0 +1,220 @@
+"""A message just read from the broker: handled, or moved to storage so that its partition flows on (G7, G8, G9)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from headrace.delivery import UNKNOWN_TYPE_SECONDS, failure_of, in_transaction
+from headrace.storage import Failure, State, Verdict
+from headrace.telemetry import Count
+
+if TYPE_CHECKING:
+    from headrace.broker import Received
+    from headrace.delivery import Work
+    from headrace.storage import Lease, Transaction
+
+T = TypeVar("T")
+
+
+class Steadily(Protocol):
+    """Repeats an operation on a server until it succeeds; see `worker.Steady`."""
+
+    async def __call__(self, operation: Callable[[], Awaitable[T]], /) -> T:
+        """What the operation returned at last."""
+        ...
+
+
+class Fresh:
+    """The life of messages that come from the broker, one at a time in each partition.
+
+    Args:
+        work: what the group does with them.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    async def skip(self, lease: Lease, position: str, count: int, steadily: Steadily) -> None:
+        """Pass over messages of types that the group never had a handler for (G14).
+
+        Args:
+            lease: of their partition.
+            position: of the last of them.
+            count: how many.
+            steadily: carries it through outages.
+        """
+
+        async def advance(transaction: Transaction) -> None:
+            transaction.advance(lease, position)
+
+        await steadily(lambda: in_transaction(self._work.storage, advance))
+        self._work.telemetry.count(Count.SKIPPED, count)
+
+    async def wait_for_type(self, lease: Lease, received: Received, steadily: Steadily) -> float:
+        """Keep a message of a type that only other processes of the group know; its key waits behind it (G14).
+
+        Returns:
+            The seconds until it is looked at again.
+        """
+        await self._put(
+            lease,
+            received,
+            steadily,
+            State.WAITING,
+            delay_seconds=UNKNOWN_TYPE_SECONDS,
+            failure=unknown_type(self._work, received.message.envelope.type),
+        )
+        return UNKNOWN_TYPE_SECONDS
+
+    async def park(self, lease: Lease, received: Received, steadily: Steadily) -> bool:
+        """Move a message to storage without a try, so that its attempts are counted before they are made (G9).
+
+        For the message that a process may have died of.
+
+        Returns:
+            False if it was no such message: handled before, or held behind another.
+        """
+        return (await self._put(lease, received, steadily, State.READY)) is Verdict.NEW
+
+    async def handle(self, lease: Lease, received: Received, steadily: Steadily) -> float | None:
+        """Handle a message of a type that this process knows.
+
+        Returns:
+            The seconds after which parked messages are to be looked at, or None.
+        """
+        work, message = self._work, received.message
+        try:
+            event = work.decode(message)
+        except Exception as error:
+            verdict = await self._put(
+                lease, received, steadily, State.DEAD, failure=failure_of(error)
+            )
+            if verdict is not Verdict.DUPLICATE:
+                report_dead(work, lease, received.message.envelope.id, error, 0)
+            return None
+        seen = Verdict.NEW
+
+        async def begin(transaction: Transaction) -> bool:
+            nonlocal seen
+            seen = await transaction.admit(lease, work.group, work.in_lane(message))
+            if seen is Verdict.HELD:
+                transaction.park(lease, work.in_lane(message), state=State.HELD)
+            transaction.advance(lease, received.position)
+            return seen is Verdict.NEW
+
+        failed = await steadily(lambda: work.attempt(event, message, begin))
+        if failed is not None:
+            return await self._fail(lease, received, steadily, failed)
+        self._count(seen)
+        return None
+
+    async def _fail(
+        self, lease: Lease, received: Received, steadily: Steadily, error: Exception
+    ) -> float | None:
+        work, retry = self._work, self._work.subscription.retry
+        last = retry.attempts <= 1
+        delay = 0.0 if last else retry.delay(1)
+        verdict = await self._put(
+            lease,
+            received,
+            steadily,
+            State.DEAD if last else State.WAITING,
+            delay_seconds=delay,
+            attempts=1,
+            failure=failure_of(error),
+        )
+        if verdict is Verdict.DUPLICATE:
+            # Its commit had succeeded when the time-out struck, or when the connection was lost: it is handled.
+            work.telemetry.count(Count.CONSUMED)
+            return None
+        if last:
+            report_dead(work, lease, received.message.envelope.id, error, 1)
+            return None
+        report_retry(work, lease, received.message.envelope.id, error, 1, delay)
+        return delay
+
+    async def _put(
+        self,
+        lease: Lease,
+        received: Received,
+        steadily: Steadily,
+        state: State,
+        *,
+        delay_seconds: float = 0.0,
+        attempts: int = 0,
+        failure: Failure | None = None,
+    ) -> Verdict:
+        """Store a message in the group's queue and go on behind it, unless it was handled or stored before."""
+        work = self._work
+        message = work.in_lane(received.message)
+
+        async def body(transaction: Transaction) -> Verdict:
+            verdict = await transaction.admit(lease, work.group, message)
+            if verdict is not Verdict.DUPLICATE:
+                behind = verdict is Verdict.HELD and state is not State.DEAD
+                transaction.park(
+                    lease,
+                    message,
+                    state=State.HELD if behind else state,
+                    delay_seconds=0.0 if behind else delay_seconds,
+                    attempts=attempts,
+                    failure=failure,
+                )
+            transaction.advance(lease, received.position)
+            return verdict
+
+        verdict = await steadily(lambda: in_transaction(work.storage, body))
+        if verdict is not Verdict.NEW:
+            self._count(verdict)
+        return verdict
+
+    def _count(self, verdict: Verdict) -> None:
+        counts = {
+            Verdict.NEW: Count.CONSUMED,
+            Verdict.DUPLICATE: Count.DUPLICATE,
+            Verdict.HELD: Count.HELD,
+        }
+        self._work.telemetry.count(counts[verdict])
+
+
+def unknown_type(work: Work, type_: str) -> Failure:
+    """Why a message waits whose type this process has no handler for."""
+    return Failure(
+        "headrace.UnknownType",
+        f"Group {work.group!r} has had handlers for {type_!r}, but the process that read the message has none. It waits for one "
+        "that has (a rolling deploy). If the handler was removed for good, bind one that does nothing.",
+    )
+
+
+def report_dead(work: Work, lease: Lease, id_: str, error: BaseException, attempts: int) -> None:
+    """Log and count a new dead letter."""
+    work.telemetry.count(Count.DEAD)
+    work.telemetry.error(
+        f"Message {id_} of topic {work.topic!r} is a dead letter of group {work.group!r} after {attempts} attempts: "
+        f"{type(error).__name__}: {error}. Later messages of its key are held behind it; redrive it when the cause is mended, "
+        "or drop it with a reason.",
+        error,
+        group=work.group,
+        topic=work.topic,
+        partition=lease.partition,
+        message_id=id_,
+        attempts=attempts,
+    )
+
+
+def report_retry(
+    work: Work, lease: Lease, id_: str, error: BaseException, attempts: int, delay: float
+) -> None:
+    """Log and count a failed attempt that is followed by another."""
+    work.telemetry.count(Count.RETRIED)
+    work.telemetry.warning(
+        f"Message {id_} of topic {work.topic!r} failed in group {work.group!r} (attempt {attempts} of "
+        f"{work.subscription.retry.attempts}): {type(error).__name__}: {error}. It is tried again in {delay:.3g} s; later "
+        "messages of its key wait, all others go on.",
+        group=work.group,
+        topic=work.topic,
+        partition=lease.partition,
+        message_id=id_,
+        attempts=attempts,
+    )
