@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from headrace.assembly import Parts, Settings, assemble
 from headrace.broker import Broker, Topic
+from headrace.codec import Codec
 from headrace.dead_letters import DeadLetters
 from headrace.emitter import Unhandled
 from headrace.errors import AppNotRunning, WiringError
@@ -112,6 +113,21 @@ class Headrace:
         """The messages that could not be handled or published: list, redrive, drop."""
         return self._parts.dead_letters
 
+    @property
+    def storage(self) -> Storage | None:
+        """The storage, or None."""
+        return self._parts.storage
+
+    @property
+    def broker(self) -> Broker | None:
+        """The broker, or None."""
+        return self._parts.broker
+
+    @property
+    def codec(self) -> Codec:
+        """What writes and reads the bodies of notifications."""
+        return self._parts.mediator.emitter.codec
+
     def check(self) -> None:
         """Find every wiring fault, without starting anything.
 
@@ -200,8 +216,8 @@ class Headrace:
     ) -> None:
         await self.stop()
 
-    def _variant(self, change: Callable[[Settings], Settings]) -> Headrace:
-        """The same app with other settings: for `headrace.testing`."""
+    def variant(self, change: Callable[[Settings], Settings]) -> Headrace:
+        """The same app with other settings, not running: what `headrace.testing.Harness` runs. This app stays as it is."""
         twin = object.__new__(Headrace)
         twin._settings = change(self._settings)
         twin.telemetry = Telemetry(twin._settings.name)
