@@ -106,13 +106,18 @@ class JsonCodec:
         try:
             self.decode(data, cls)
         except DecodeError as error:
-            if not isinstance(
-                error.__cause__, TypeError | NameError
-            ):  # a class that is only ever written
-                raise EncodeError(
-                    f"{_name(cls)} would be written as JSON that it cannot be read from again: {error.__cause__}. "
-                    f"NaN and infinity become null: give the field a value or the type `float | None`."
-                ) from error
+            cause = error.__cause__
+            never_readable = (
+                TypeError | NameError
+            )  # the class itself, whatever its values: it is only ever written
+            if isinstance(cause, never_readable) or isinstance(
+                getattr(cause, "__cause__", None), never_readable
+            ):
+                return
+            raise EncodeError(
+                f"{_name(cls)} would be written as JSON that it cannot be read from again: {cause}. "
+                f"NaN and infinity become null: give the field a value or the type `float | None`."
+            ) from error
 
     def _check_depth(self, data: bytes, cls: type) -> None:
         if data.count(b"{") + data.count(b"[") <= self._max_depth:
@@ -150,6 +155,8 @@ def _read_foreign(cls: type, value: object) -> object:
     if _is_pydantic(cls):
         model = cast("_PydanticClass[object]", cls)
         return model.model_validate_json(msgspec.json.encode(value), by_alias=True, by_name=True)
+    if cls is object:
+        return value
     raise TypeError(f"objects of type {_name(cls)} are not supported")
 
 

@@ -147,8 +147,8 @@ def from_attributes(found: Mapping[str, str]) -> Envelope:
             character that the standard forbids, time is no RFC 3339 time, or all are larger than 64 KiB together.
     """
     size = 0
-    for name, value in found.items():
-        if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+    for name, value in cast("Mapping[str, object]", found).items():
+        if not isinstance(value, str):
             raise EnvelopeError(f"the attribute {_cut(name)} is {_cut(value)}, not text.")
         if not _EXTENSION_NAME.fullmatch(name) or name == "data":
             raise EnvelopeError(
@@ -208,8 +208,9 @@ def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
             text or has a control character, or all are larger than 8 KiB together.
     """
     size = 0
-    for name, value in metadata.items():
-        if not _METADATA_NAME.fullmatch(str(name)):
+    # Callers without a checker pass anything.
+    for name, value in cast("Mapping[object, object]", metadata).items():
+        if not isinstance(name, str) or not _METADATA_NAME.fullmatch(name):
             plain = re.sub("[^a-z0-9]", "", str(name).lower())[:20]
             hint = f", such as {plain!r}" if plain and plain not in _RESERVED else ""
             raise EnvelopeError(
@@ -220,7 +221,7 @@ def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
             raise EnvelopeError(
                 f"metadata cannot be named {name!r}: this is an attribute of the envelope itself. Take another name."
             )
-        if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(value, str):
             raise EnvelopeError(
                 f"metadata {name!r} is {_cut(value)}, a {type(value).__qualname__}. Values are text: pass str(...) of it."
             )

@@ -33,7 +33,10 @@ class _Collecting:
             events = Events()
             try:
                 self._headrace_events = events
-            except AttributeError:  # a handler may well be a frozen dataclass
+            except (
+                AttributeError,
+                TypeError,
+            ):  # a frozen dataclass; with slots too it is a TypeError on 3.11
                 object.__setattr__(self, "_headrace_events", events)
         return events
 

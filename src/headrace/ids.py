@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
+import struct
 import threading
 import time
 from datetime import UTC, datetime
 
 _TAIL_BITS = 74  # what version 7 leaves beside 48 bits of milliseconds, the version and the variant
 _LOW = (1 << 62) - 1
-_DRAW = 10  # bytes for one id
-_BATCH = _DRAW * 400  # a system call for every id would cost more than the rest
+_BATCH = struct.Struct("512Q")  # a system call for every id would cost more than the rest
 
 
 class _Ids:
     """The process's source of ids: two ids with one state must never meet, in whichever app, thread or fork."""
 
-    __slots__ = ("_at", "_lock", "_millisecond", "_random", "_tail")
+    __slots__ = ("_lock", "_millisecond", "_random", "_tail")
 
     def __init__(self) -> None:
         self._restart()
@@ -25,18 +25,19 @@ class _Ids:
     def _restart(self) -> None:
         """Forget what a forked parent goes on using too."""
         self._lock = threading.Lock()
-        self._random = b""
-        self._at = 0
+        self._random: list[int] = []
         self._millisecond = 0
         self._tail = 0
 
     def _draw(self) -> int:
-        if self._at >= len(self._random):
-            self._random = os.urandom(_BATCH)
-            self._at = 0
-        at = self._at
-        self._at = at + _DRAW
-        return int.from_bytes(self._random[at : at + _DRAW], "big")
+        """64 random bits, none of them used before."""
+        if not self._random:
+            self._random.extend(_BATCH.unpack(os.urandom(_BATCH.size)))
+        return self._random.pop()
+
+    def _fresh_tail(self) -> int:
+        # 73 random bits: the highest is room to count up within a millisecond.
+        return self._draw() << 9 | self._draw() >> 55
 
     def next(self) -> int:
         millisecond = time.time_ns() // 1_000_000
@@ -47,10 +48,10 @@ class _Ids:
                     self._draw() >> 7
                 )  # 73 random bits: the highest is room to count up within a millisecond
             else:
-                tail = self._tail + 1 + (self._draw() >> 48)
+                tail = self._tail + 1 + (self._draw() >> 32)
                 if tail >> _TAIL_BITS:
                     self._millisecond += 1
-                    tail = self._draw() >> 7
+                    tail = self._fresh_tail()
             self._tail = tail
             millisecond = self._millisecond
         return millisecond << 80 | 7 << 76 | (tail >> 62) << 64 | 0b10 << 62 | tail & _LOW
@@ -65,9 +66,9 @@ def new_id() -> str:
 
     Safe in threads and after a fork.
 
-    Source: RFC 9562, section 5.7 and "Monotonic Random" of section 6.2. 0.9 µs on CPython 3.11, `uuid4` 1.5.
+    Source: RFC 9562, section 5.7 and "Monotonic Random" of section 6.2.
     """
-    text = f"{_ids.next():032x}"
+    text = "%032x" % _ids.next()  # noqa: UP031 - a third faster than an f-string
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 

@@ -89,7 +89,7 @@ class RequestMap:
 
     def not_found(self, request: type) -> HandlerNotFound:
         """The error for a request that has no handler, with the nearest names that have one (G1)."""
-        near = nearest(request.__qualname__, (b.message.__qualname__ for b in self._bindings))
+        near = nearest(request.__name__, (b.message.__name__ for b in self._bindings))
         hint = f" Bound are, nearest first: {', '.join(near)}." if near else ""
         if not self._bindings:
             hint = (
