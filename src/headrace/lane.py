@@ -52,6 +52,8 @@ class Lane:
         self.parked: deque[Stored] = deque()
         self.finished = lease.position
         """The last position that is handled or stored, committed."""
+        self.abandoned = False
+        """True once what was under way is cancelled because the lease is lost."""
         self._cautious = lease.unclean
         self._work = work
         self._leases = leases
@@ -78,6 +80,12 @@ class Lane:
             self.task = asyncio.create_task(
                 self._run(), name=f"headrace lane {self.lease.queue} {self.lease.partition}"
             )
+
+    def abandon(self) -> None:
+        """Cancel what is under way, once: a second cancellation would cut the wait for its COMMIT."""
+        if self.task is not None and not self.abandoned:
+            self.abandoned = True
+            self.task.cancel()
 
     async def _run(self) -> None:
         backoff = Backoff()

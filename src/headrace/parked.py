@@ -123,7 +123,7 @@ class Parked:
             await work.storage.repark(lease, stored, state=stored.state, attempts=stored.attempts)
         except Exception as error:
             work.telemetry.warning(
-                f"Attempt {stored.attempts + 1} of message {stored.message.envelope.id} in group {work.group!r} was cut by the "
+                f"Attempt {stored.attempts + 1} of message {stored.message.envelope.id} in group {work.group!r} was cut off "
                 f"stop and stays counted, because the storage could not be told ({type(error).__name__}: {error})."
             )
 
@@ -139,8 +139,8 @@ def _died(work: Work, stored: Stored) -> ProcessDied:
     before = stored.failure
     return ProcessDied(
         f"Process died: handling message {stored.message.envelope.id} ({stored.message.envelope.type}) in group "
-        f"{work.group!r} was begun {stored.attempts} times and ended the last time neither well nor with an error: the process was killed, crashed "
-        "or hung. Look for memory it takes or native code it calls"
+        f"{work.group!r} was begun {stored.attempts} times and ended the last time neither well nor with an error: "
+        "the process was killed, crashed or hung. Look for memory it takes or native code it calls"
         + (
             f"; the error recorded before that was {before.error}: {before.message}"
             if before

@@ -180,7 +180,7 @@ class TopicConsumer:
                     self._settled.pop(partition, None)
                 else:
                     # Its commit would be refused. The next lane of the partition begins when this one has ended.
-                    lane.task.cancel()
+                    lane.abandon()
         for partition, lease in leases.held().items():
             if partition not in self._lanes:
                 self._lanes[partition] = Lane(
