@@ -1,0 +1,1 @@
+"""Drivers: one folder a system, each behind an extra. Import a driver from its own package."""

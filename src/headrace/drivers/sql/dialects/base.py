@@ -1,0 +1,83 @@
+"""What a database must say of itself so that one implementation of storage serves them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from sqlalchemy import BigInteger
+from sqlalchemy.sql.expression import FunctionElement
+
+if TYPE_CHECKING:
+    from sqlalchemy import Insert, Table
+    from sqlalchemy.engine import URL, Connection
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from headrace.errors import HeadraceError
+
+
+class now_ms(FunctionElement[int]):  # noqa: N801 - stands in statements as a function of SQL does
+    """The database's clock at statement time: milliseconds since the epoch, in UTC.
+
+    Each dialect's file compiles it. Every expiry is set and compared by it, so that the clocks of processes never matter.
+    """
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+class Dialect(Protocol):
+    """The differences between databases. All else is SQLAlchemy Core, which leaves out what a database does not know."""
+
+    def check_url(self, url: URL) -> None:
+        """Raise `ConfigurationError` for a URL that names something that keeps nothing."""
+        ...
+
+    def create_engine(self, url: URL, *, connections: int) -> AsyncEngine:
+        """An engine for a URL given as text, tuned for Headrace."""
+        ...
+
+    def begin(self, *, read_only: bool) -> Sequence[str]:
+        """The statements that begin a transaction; a writing one of Headrace's own is READ COMMITTED or stricter."""
+        ...
+
+    def end(self, *, read_only: bool) -> Sequence[str]:
+        """The statements to run after a transaction has ended, before the connection is used for another."""
+        ...
+
+    @property
+    def one_writer(self) -> bool:
+        """True if the database has one writer at a time, so that writers wait for their turn in the process."""
+        ...
+
+    def is_open(self, connection: Connection) -> bool:
+        """False if the database has no transaction open on this connection any more, as far as it is known here."""
+        ...
+
+    def insert_new(self, table: Table) -> Insert:
+        """An INSERT that does nothing where a row with the same key exists, after waiting for one that is not committed."""
+        ...
+
+    def translate(self, error: BaseException) -> HeadraceError | None:
+        """The error of Headrace that says what a driver's error means, or None to leave it as it is."""
+        ...
+
+    def dooms(self, error: BaseException, *, in_savepoint: bool) -> bool:
+        """True if the database ended, or may have ended, the transaction in which the error arose."""
+        ...
+
+    def recoverable(self, error: BaseException) -> bool:
+        """True if going back to a savepoint undoes all that came with this error."""
+        ...
+
+    def transient(self, error: BaseException) -> bool:
+        """True if the error is the database's fault, so that the same work may succeed later."""
+        ...
+
+    def unknown_at_commit(self, error: BaseException) -> bool:
+        """True if an error of COMMIT leaves open whether the transaction was committed."""
+        ...
+
+    def warnings(self, connection: Connection) -> Sequence[str]:
+        """What is weaker than full durability with these settings, each a sentence. Runs inside `run_sync`."""
+        ...

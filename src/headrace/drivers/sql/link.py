@@ -1,0 +1,91 @@
+"""One connection taken from the engine, with the transaction that Headrace runs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sqlalchemy.util.concurrency import greenlet_spawn
+
+from headrace.drivers.sql.connection import BufferedConnection
+from headrace.drivers.sql.steps import Compiled, Outcome, Step, run_fast, run_slow
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, RootTransaction
+
+    from headrace.drivers.sql.dialects import Dialect
+
+
+class Link:
+    """A connection and its transaction. Used by one task at a time.
+
+    On a connection that Headrace opened (`BufferedConnection`) a group of statements costs one hop and BEGIN comes with
+    the first; on any other they are plain statements of SQLAlchemy.
+
+    Args:
+        connection: SQLAlchemy's, open.
+        dialect: how the database begins and ends transactions.
+        compiled: the storage's compiled statements.
+        read_only: the transaction writes nothing.
+    """
+
+    def __init__(
+        self, connection: Connection, dialect: Dialect, compiled: Compiled, *, read_only: bool
+    ) -> None:
+        self.connection = connection
+        self.read_only = read_only
+        self._dialect = dialect
+        self._compiled = compiled
+        driver: object = connection.connection.driver_connection
+        self._fast = driver if isinstance(driver, BufferedConnection) else None
+        self._root: RootTransaction | None = None
+
+    @property
+    def usable(self) -> bool:
+        """False if SQLAlchemy has given the connection up."""
+        return not self.connection.closed and not self.connection.invalidated
+
+    async def begin(self) -> None:
+        """Begin a transaction; without I/O where BEGIN can come with the first statement."""
+        statements = self._dialect.begin(read_only=self.read_only)
+        if self._fast is not None:
+            self._root = self.connection.begin()
+            self._fast.open_with(statements)
+        else:
+            self._root = await greenlet_spawn(self._begin, statements)
+
+    def _begin(self, statements: Sequence[str]) -> RootTransaction:
+        root = self.connection.begin()
+        if self._dialect.is_open(self.connection):
+            # The engine's own listener has begun one, of a kind that cannot be known; ours must lock as we say.
+            self.connection.exec_driver_sql("ROLLBACK")
+        for statement in statements:
+            self.connection.exec_driver_sql(statement)
+        return root
+
+    async def run(self, steps: Sequence[Step], *, commit: bool = False) -> Sequence[Outcome]:
+        """Run statements of Headrace's own, then COMMIT if asked. Raises as `run_fast`, with the driver's errors."""
+        if self._fast is not None:
+            return await run_fast(self._fast, self._compiled, steps, commit=commit)
+        return await greenlet_spawn(partial(run_slow, self.connection, steps, commit=commit))
+
+    async def end(self) -> None:
+        """Roll back what is not committed. May raise the driver's errors; then the connection is to be given up."""
+        root, self._root = self._root, None
+        after = self._dialect.end(read_only=self.read_only)
+        if self._fast is not None and self.usable:
+            await self._fast.end(after)
+        if root is not None:
+            await greenlet_spawn(self._end, root, after)
+
+    def _end(self, root: RootTransaction, after: Sequence[str]) -> None:
+        if root.is_active:
+            root.rollback()
+        else:
+            root.close()
+        if self._fast is None and self.usable:
+            for statement in after:
+                self.connection.exec_driver_sql(statement)
+            if after:
+                self.connection.rollback()

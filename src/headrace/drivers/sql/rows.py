@@ -1,0 +1,93 @@
+"""Messages as rows, and rows as messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, cast
+
+from sqlalchemy import ColumnElement
+
+from headrace.drivers.sql.schema import queue
+from headrace.envelope import Message, pack, unpack
+from headrace.storage import Failure, State, Stored
+
+STORED: Final[Sequence[ColumnElement[object]]] = (
+    queue.c.position,
+    queue.c.queue,
+    queue.c.partition,
+    queue.c.topic,
+    queue.c.key,
+    queue.c.envelope,
+    queue.c.body,
+    queue.c.state,
+    queue.c.attempts,
+    queue.c.due_at_ms,
+    queue.c.error,
+    queue.c.error_message,
+    queue.c.traceback,
+)
+"""The columns that `stored` reads, in its order."""
+
+_Fields = tuple[
+    int,
+    str,
+    int,
+    str,
+    str | None,
+    bytes,
+    bytes,
+    int,
+    int,
+    int | None,
+    str | None,
+    str | None,
+    str | None,
+]
+
+
+def stored(row: Sequence[object]) -> Stored:
+    """A row of `STORED` columns."""
+    (
+        position,
+        name,
+        partition,
+        topic,
+        key,
+        envelope,
+        body,
+        state,
+        attempts,
+        due_at_ms,
+        error,
+        message,
+        traceback,
+    ) = cast("_Fields", row)
+    return Stored(
+        position=position,
+        queue=name,
+        partition=partition,
+        message=Message(topic, key, unpack(envelope), body),
+        state=State(state),
+        attempts=attempts,
+        due_at=due_at_ms / 1000 if due_at_ms is not None and state == State.WAITING else None,
+        failure=Failure(error, message or "", traceback or "") if error is not None else None,
+    )
+
+
+def message_values(message: Message) -> Mapping[str, object]:
+    """The parameters of a message, in any table that keeps messages."""
+    return {
+        "v_topic": message.topic,
+        "v_key": message.key,
+        "v_envelope": pack(message.envelope),
+        "v_body": message.data,
+    }
+
+
+def failure_values(failure: Failure | None) -> Mapping[str, object]:
+    """The parameters of a failure, cut to the lengths that `Failure` promises."""
+    return {
+        "v_error": failure.error if failure else None,
+        "v_error_message": failure.message[:2_000] if failure else None,
+        "v_traceback": failure.traceback[:20_000] if failure else None,
+    }
