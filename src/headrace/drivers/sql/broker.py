@@ -52,7 +52,6 @@ class SqlBroker:
         self._housekeeping: Housekeeping | None = None
         # A topic's count never changes, so it is asked for once.
         self._counts: dict[str, int] = {}
-        self._first_read = 0
 
     @property
     def guarantees(self) -> BrokerGuarantees:
@@ -176,14 +175,15 @@ class SqlBroker:
         if not after or limit < 1:
             return ()
         order = sorted(after)
-        # Another partition begins each time, so that none starves when there are more than the limit.
-        turn = self._first_read % len(order)
-        self._first_read += 1
+        behind = {p: int(after[p] or 0) for p in order}
+        # Another partition comes first as the group goes on, so that none starves when there are more than the limit.
+        turn = sum(behind.values()) % len(order)
         order = order[turn:] + order[:turn]
         share = max(1, limit // len(order))
-        behind = {p: int(after[p] or 0) for p in order}
         async with self._reaching() as database:
-            found = await self._pages(database, topic, behind, dict.fromkeys(order, share))
+            found = await self._pages(
+                database, topic, {p: behind[p] for p in order}, dict.fromkeys(order, share)
+            )
             left = limit - sum(len(page) for page in found.values())
             full = [p for p in order if len(found[p]) == share]
             if left > 0 and full:

@@ -180,10 +180,11 @@ class SqlTransaction:
         """See `Transaction.savepoint`."""
         self.check()
         session = self.session
-        await session.connection()
         if self._staged:
             await self._run(self._take_staged())
         nested = await session.begin_nested()
+        # The session begins its savepoint when it next needs the connection; writes beside it must be inside, too.
+        await session.connection()
         return SqlSavepoint(self, nested, len(self._staged), len(self._outbox))
 
     def back_to(self, staged: int, enqueued: int) -> None:
