@@ -165,7 +165,7 @@ class AlsoJoins(RequestHandler[Join, None]):
     async def handle(self, request: Join) -> None: ...
 
 
-async def test_by_hand() -> list[Event]:
+async def use_by_hand() -> list[Event]:
     handler = JoinHandler(Meetings())
     await handler.handle(Join("u1"))
     await AlsoJoins().handle(Join("u1"))
