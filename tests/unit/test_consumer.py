@@ -11,9 +11,8 @@ import pytest
 from headrace.errors import StorageBusy
 from headrace.limits import Limits
 from headrace.storage import State, group_queue
-from headrace.subscriptions import Retry
 from headrace.telemetry import Count
-from tests.unit.flow import FAST, SOON, TYPE, Clock, Happened, Setting, message, until
+from tests.unit.flow import FAST, SOON, TYPE, Clock, Setting, message, until
 
 QUEUE = group_queue("g", "t")
 
@@ -540,12 +539,3 @@ async def test_a_consumer_can_be_started_again(one: Setting) -> None:
     await until(lambda: one.handlers.done == [1, 2])
     assert consumer.status.running
     assert consumer.status.partitions == {"t": (0,)}
-
-
-def test_retry_is_what_it_says() -> None:
-    """The default retries come after about 0.2, 0.6, 1.8 and 5.4 seconds (G9)."""
-    exact = Retry(jitter=0.0)
-    assert [round(exact.delay(n), 3) for n in range(1, 5)] == [0.2, 0.6, 1.8, 5.4]
-    assert exact.delay(10_000) == 300.0
-    assert all(0.16 <= Retry().delay(1) <= 0.24 for _ in range(50))
-    assert Happened(1) == Happened(1)
