@@ -18,9 +18,12 @@ CORE: Final[tuple[tuple[str, ...], ...]] = (
         *("handlers", "maps", "module", "middleware", "signatures", "injection", "wiring"),
         *("container", "dishka_container", "dishka_faults"),
     ),
-    ("causes", "runners", "dispatcher", "emitter"),
+    ("causes", "underway", "runners", "dispatcher", "emitter"),
     ("unit_of_work", "mediator"),
-    ("leases", "worker", "relay", "consumer", "after_commit", "dead_letters", "settling"),
+    (
+        *("worker", "leases", "window", "pauses", "relay", "delivery", "fresh", "parked", "lane"),
+        *("topic_consumer", "consumer", "after_commit", "dead_letters", "settling"),
+    ),
     ("groups", "assembly", "app"),
     ("saga", "scheduler"),
 )
