@@ -266,9 +266,12 @@ async def test_a_relay_that_slept_publishes_nothing_more() -> None:
 
         one.broker.before_publish = sleep
         await one.commit(message(1), message(2))
-        one.relay(now=clock, limits=Limits(poll_seconds=3600)).start()
+        relay = one.relay(now=clock, limits=Limits(poll_seconds=3600))
+        relay.start()
         await until(lambda: bool(one.broker.batches))
-        await until(lambda: one.telemetry.counts[Count.LEASE_LOST] == 4)
+        assert relay.status.partitions == ()
+        assert one.telemetry.counts[Count.LEASE_LOST] == 4
+        await relay.stop()
         assert one.broker.batches == [[1]]
         assert one.storage.calls["delete"] == 0
 
