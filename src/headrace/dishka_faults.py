@@ -107,6 +107,6 @@ def _made_at(factory: Factory) -> str:
     try:
         file = inspect.getsourcefile(source)
         line = inspect.getsourcelines(source)[1]
-    except (TypeError, OSError):
+    except (TypeError, OSError, SyntaxError):  # no file, or one that is no Python: a notebook, a page
         return ""
     return f" ({file}:{line})"
