@@ -1,0 +1,1 @@
+"""Applications built on Headrace, as a user would build them."""

@@ -1,0 +1,11 @@
+"""New York's flights of 2013, replayed through Headrace; see README.md beside this file.
+
+Importing this touches no file: the flights are read and the database is opened when the application starts.
+"""
+
+from __future__ import annotations
+
+from examples.flights.application import make_app
+from examples.flights.settings import Settings
+
+app = make_app(Settings.from_environment())

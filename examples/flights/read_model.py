@@ -1,0 +1,81 @@
+"""The read model's repositories: one statement for what an event changes in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from examples.flights import tables
+from examples.flights.figures import AircraftFigures, DelayFigures
+
+DEPARTED = text(
+    "INSERT INTO delays (carrier, airport, departures, departure_minutes)"
+    " VALUES (:carrier, :airport, 1, :minutes) ON CONFLICT (carrier, airport) DO UPDATE"
+    " SET departures = departures + 1, departure_minutes = departure_minutes + :minutes"
+)
+LANDED = text(
+    "INSERT INTO delays (carrier, airport, landings, landings_timed, landing_minutes)"
+    " VALUES (:carrier, :airport, 1, :timed, :minutes) ON CONFLICT (carrier, airport) DO UPDATE"
+    " SET landings = landings + 1, landings_timed = landings_timed + :timed,"
+    " landing_minutes = landing_minutes + :minutes"
+)
+CANCELLED = text(
+    "INSERT INTO delays (carrier, airport, cancellations) VALUES (:carrier, :airport, 1)"
+    " ON CONFLICT (carrier, airport) DO UPDATE SET cancellations = cancellations + 1"
+)
+DELAYED_LONG = text(
+    "INSERT INTO delays (carrier, airport, long_delays) VALUES (:carrier, :airport, 1)"
+    " ON CONFLICT (carrier, airport) DO UPDATE SET long_delays = long_delays + 1"
+)
+# The number must follow that of the last notification about this aircraft, and the first must be 1.
+HEARD = text(
+    "INSERT INTO whereabouts (tailnum, place, heard, last_number, out_of_order)"
+    " VALUES (:tailnum, :place, 1, :number, :number <> 1) ON CONFLICT (tailnum) DO UPDATE"
+    " SET place = coalesce(:place, place), heard = heard + 1, last_number = :number,"
+    " out_of_order = out_of_order + (:number <> last_number + 1)"
+)
+
+
+class Delays:
+    """Delays for each carrier at each airport."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def departed(self, carrier: str, airport: str, minutes: int) -> None:
+        values = {"carrier": carrier, "airport": airport, "minutes": minutes}
+        await self._connection.execute(DEPARTED, values)
+
+    async def landed(self, carrier: str, airport: str, minutes: int | None) -> None:
+        """A landing whose delay is not known counts as a landing, and not in the mean delay."""
+        values = {"carrier": carrier, "airport": airport, "minutes": minutes or 0}
+        await self._connection.execute(LANDED, {**values, "timed": int(minutes is not None)})
+
+    async def cancelled(self, carrier: str, airport: str) -> None:
+        await self._connection.execute(CANCELLED, {"carrier": carrier, "airport": airport})
+
+    async def delayed_long(self, carrier: str, airport: str) -> None:
+        await self._connection.execute(DELAYED_LONG, {"carrier": carrier, "airport": airport})
+
+    async def all(self) -> Mapping[tuple[str, str], DelayFigures]:
+        rows = await self._connection.execute(select(tables.delays))
+        return {(row.carrier, row.airport): DelayFigures(*row[2:]) for row in rows}
+
+
+class Whereabouts:
+    """The last known place of each aircraft, and whether its notifications came once and in order."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def heard(self, tailnum: str | None, number: int | None, place: str | None) -> None:
+        """Note what was told of an aircraft. `place` None leaves it where it is; no aircraft has no place."""
+        if tailnum is not None:
+            values = {"tailnum": tailnum, "number": number, "place": place}
+            await self._connection.execute(HEARD, values)
+
+    async def all(self) -> Mapping[str, AircraftFigures]:
+        rows = await self._connection.execute(select(tables.whereabouts))
+        return {row.tailnum: AircraftFigures(*row[1:]) for row in rows}

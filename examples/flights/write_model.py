@@ -1,0 +1,75 @@
+"""The write model's repositories. They work in the transaction of the command that uses them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+ADD = text(
+    "INSERT INTO flights (id, carrier, tailnum, origin, dest, state)"
+    " VALUES (:id, :carrier, :tailnum, :origin, :dest, :state)"
+)
+LAND = text(
+    "UPDATE flights SET state = 'landed' WHERE id = :id AND state = 'departed'"
+    " RETURNING carrier, tailnum, dest"
+)
+NEXT_NUMBER = text(
+    "INSERT INTO aircraft (tailnum, told) VALUES (:tailnum, 1)"
+    " ON CONFLICT (tailnum) DO UPDATE SET told = told + 1 RETURNING told"
+)
+
+
+class NotInTheAir(Exception):
+    """A flight is to land that has not departed, or has landed already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """Whose flight has landed, and where."""
+
+    carrier: str
+    tailnum: str | None
+    dest: str
+
+
+class Flights:
+    """The flights and the state that each is in: departed, landed or cancelled."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def add(
+        self, flight_id: str, carrier: str, tailnum: str | None, origin: str, dest: str, state: str
+    ) -> None:
+        """Keep a flight that departed or was cancelled; an IntegrityError if it did either before."""
+        values = {"id": flight_id, "carrier": carrier, "tailnum": tailnum}
+        await self._connection.execute(
+            ADD, {**values, "origin": origin, "dest": dest, "state": state}
+        )
+
+    async def land(self, flight_id: str) -> Landed:
+        """Note that a flight has landed.
+
+        Raises:
+            NotInTheAir: it is not in the air.
+        """
+        row = (await self._connection.execute(LAND, {"id": flight_id})).one_or_none()
+        if row is None:
+            raise NotInTheAir(f"flight {flight_id} is to land, but is not in the air")
+        return Landed(row.carrier, row.tailnum, row.dest)
+
+
+class Aircraft:
+    """The aircraft, and how much was told of each."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def next_number(self, tailnum: str | None) -> int | None:
+        """The number of the next notification about an aircraft, from 1; None for no aircraft."""
+        if tailnum is None:
+            return None
+        found = await self._connection.execute(NEXT_NUMBER, {"tailnum": tailnum})
+        return int(found.scalar_one())
