@@ -87,6 +87,11 @@ class SqlStorage:
         self.wakes = Wakes()
 
     @property
+    def metadata(self) -> MetaData | None:
+        """The tables that were given to be created at the start too; a test's storage is made with the same."""
+        return self._metadata
+
+    @property
     def durable(self) -> bool:
         """True: a database outlives the process."""
         return True
