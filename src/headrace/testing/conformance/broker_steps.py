@@ -86,3 +86,8 @@ def logs(received: Sequence[Received], topic: Topic = ORDERS) -> dict[int, list[
         partition: [each.message for each in received if each.partition == partition]
         for partition in range(topic.partitions)
     }
+
+
+def placed(received: Sequence[Received]) -> list[Received]:
+    """What was read, partition after partition: between partitions there is no order to compare."""
+    return sorted(received, key=lambda each: each.partition)

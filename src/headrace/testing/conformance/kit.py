@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import FunctionType
 from typing import ClassVar, TypeVar
 
@@ -40,9 +40,16 @@ class Kit:
     hang_seconds: ClassVar[float] = 10.0
     patience_seconds: ClassVar[float] = 0.05
     short_seconds: ClassVar[float] = 0.5
+    # Kept apart, because a class that excludes a clause has None in its place, and a subclass may want it.
+    _own_clauses: ClassVar[dict[str, FunctionType]] = {}
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        cls._own_clauses = {
+            name: value
+            for name, value in vars(cls).items()
+            if name.startswith("test_") and isinstance(value, FunctionType)
+        }
         for name, clause in cls._written().items():
             ability: str | None = getattr(clause, _NEEDS, None)
             excluded = ability is not None and not getattr(cls, ability)
@@ -56,12 +63,11 @@ class Kit:
 
     @classmethod
     def _written(cls) -> dict[str, FunctionType]:
-        return {
-            name: value
-            for owner in reversed(cls.__mro__)
-            for name, value in vars(owner).items()
-            if name.startswith("test_") and isinstance(value, FunctionType)
-        }
+        written: dict[str, FunctionType] = {}
+        for owner in reversed(cls.__mro__):
+            if issubclass(owner, Kit):
+                written |= owner._own_clauses
+        return written
 
     async def pass_seconds(self, seconds: float) -> None:
         """Let time pass on the driver's clock; override it where that clock can be set."""
@@ -102,6 +108,13 @@ def holds(condition: bool, what: str) -> None:
     """Fail with `what` unless the condition holds."""
     if not condition:
         raise AssertionError(what)
+
+
+def only(found: Sequence[T]) -> T:
+    """The one that was found; fail if there are none or more."""
+    if len(found) != 1:
+        raise AssertionError(f"there are {len(found)}, not one: {_short(found)}")
+    return found[0]
 
 
 async def refused(kind: type[BaseException], call: Awaitable[object]) -> BaseException:

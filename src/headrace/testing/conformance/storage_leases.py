@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from headrace.errors import LeaseLost
 from headrace.leases import clock
 from headrace.storage import Lease, LeaseGrant, State, Storage, Verdict
-from headrace.testing.conformance.kit import holds, refused, same
+from headrace.testing.conformance.kit import holds, only, refused, same
 from headrace.testing.conformance.samples import message
 from headrace.testing.conformance.storage_steps import (
     BOOM,
@@ -161,7 +161,7 @@ class LeaseClauses(StorageSteps):
         """`resume` with an old token raises `LeaseLost`; the parked message stays (G7)."""
 
         async def call(storage: Storage, lost: Lease) -> None:
-            [row] = await self.runnable(storage)
+            row = only(await self.runnable(storage))
             await self.resume(storage, lost, row)
 
         await self._changes_nothing(call)
@@ -170,7 +170,7 @@ class LeaseClauses(StorageSteps):
         """`attempt` with an old token raises `LeaseLost` and counts nothing (G7)."""
 
         async def call(storage: Storage, lost: Lease) -> None:
-            [row] = await self.runnable(storage)
+            row = only(await self.runnable(storage))
             await storage.attempt(lost, row)
 
         await self._changes_nothing(call)
@@ -179,7 +179,7 @@ class LeaseClauses(StorageSteps):
         """`repark` with an old token raises `LeaseLost` and changes nothing (G7)."""
 
         async def call(storage: Storage, lost: Lease) -> None:
-            [row] = await self.runnable(storage)
+            row = only(await self.runnable(storage))
             await storage.repark(lost, row, state=State.DEAD, failure=BOOM, attempts=9)
 
         await self._changes_nothing(call)

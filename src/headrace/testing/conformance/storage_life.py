@@ -6,7 +6,7 @@ import asyncio
 
 from headrace.errors import PartitionCountChanged
 from headrace.storage import State, Stored, Verdict
-from headrace.testing.conformance.kit import holds, needs, refused, same
+from headrace.testing.conformance.kit import holds, needs, only, refused, same
 from headrace.testing.conformance.samples import message, numbered
 from headrace.testing.conformance.storage_outbox import texts
 from headrace.testing.conformance.storage_steps import (
@@ -84,7 +84,7 @@ class LifeClauses(StorageSteps):
             same(await self.handle(storage, again, seen), Verdict.DUPLICATE)
             await storage.delete([row.position for row in outbox])
             await self.enqueue(storage, message())
-            [new] = await self.outbox(storage)
+            new = only(await self.outbox(storage))
             holds(new.position > max(row.position for row in outbox), "a position came twice")
         finally:
             await storage.stop()

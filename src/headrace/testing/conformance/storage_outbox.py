@@ -7,7 +7,7 @@ import asyncio
 from headrace.broker import partition_of
 from headrace.envelope import Message
 from headrace.storage import State, Storage, Stored
-from headrace.testing.conformance.kit import holds, needs, same
+from headrace.testing.conformance.kit import holds, needs, only, same
 from headrace.testing.conformance.samples import bodies, message, numbered, unusual
 from headrace.testing.conformance.storage_steps import (
     ALL,
@@ -73,10 +73,10 @@ class OutboxClauses(StorageSteps):
         """The number of a deleted row is not given again, even if it was the highest (G6)."""
         async with self.running() as storage:
             await self.enqueue(storage, message())
-            [first] = await self.outbox(storage)
+            first = only(await self.outbox(storage))
             await storage.delete([first.position])
             await self.enqueue(storage, message())
-            [second] = await self.outbox(storage)
+            second = only(await self.outbox(storage))
             holds(
                 second.position > first.position,
                 f"position {second.position} came after {first.position}",
@@ -247,7 +247,7 @@ class OutboxClauses(StorageSteps):
     async def _kill(self, storage: Storage, dead: Message) -> Stored:
         """What the relay does with a message that the broker refuses for good."""
         grant = await storage.lease(OUTBOX, "relay", partitions=PARTITIONS, seconds=300.0)
-        [row] = [row for row in await self.outbox(storage) if row.message == dead]
+        row = only([row for row in await self.outbox(storage) if row.message == dead])
         lease = grant.held[row.partition]
         await storage.repark(lease, row, state=State.DEAD, failure=BOOM, attempts=1)
         return row

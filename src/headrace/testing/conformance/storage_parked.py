@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headrace.storage import Backlog, State, Verdict
-from headrace.testing.conformance.kit import holds, same
+from headrace.testing.conformance.kit import holds, only, same
 from headrace.testing.conformance.samples import message, numbered, unusual
 from headrace.testing.conformance.storage_outbox import texts
 from headrace.testing.conformance.storage_steps import (
@@ -27,7 +27,7 @@ class ParkedClauses(StorageSteps):
             )
             same(await self.runnable(storage), [], "what is runnable too early")
             await self.pass_seconds(self.short_seconds * 1.2)
-            [row] = await self.runnable(storage)
+            row = only(await self.runnable(storage))
             same((row.message, row.state), (waiting, State.WAITING))
             holds(await self.resume(storage, lease, row), "a message that is due was not resumed")
             same(await self.runnable(storage), [])
@@ -52,7 +52,7 @@ class ParkedClauses(StorageSteps):
         async with self.running() as storage:
             lease = await self.lease(storage)
             await self.park(storage, lease, message(), state=State.READY)
-            [row] = await self.runnable(storage)
+            row = only(await self.runnable(storage))
             same((row.state, row.attempts, row.failure), (State.READY, 0, None))
 
     async def test_a_resume_that_is_rolled_back_keeps_the_message(self) -> None:
@@ -60,7 +60,7 @@ class ParkedClauses(StorageSteps):
         async with self.running() as storage:
             lease = await self.lease(storage)
             await self.park(storage, lease, message(), state=State.READY)
-            [row] = await self.runnable(storage)
+            row = only(await self.runnable(storage))
             async with self.opened(storage) as transaction:
                 same(await transaction.resume(lease, row), True)
                 await transaction.rollback()
@@ -71,7 +71,7 @@ class ParkedClauses(StorageSteps):
         async with self.running() as storage:
             lease = await self.lease(storage)
             await self.park(storage, lease, message("a"), state=State.READY)
-            [gone] = await self.runnable(storage)
+            gone = only(await self.runnable(storage))
             same(await self.resume(storage, lease, gone), True)
             same(await self.resume(storage, lease, gone), False, "resume of a row that is gone")
             await self.park(storage, lease, *numbered(2, "b"), state=State.DEAD)
@@ -89,13 +89,13 @@ class ParkedClauses(StorageSteps):
         async with self.running() as storage:
             lease = await self.lease(storage)
             await self.park(storage, lease, message("a"), state=State.READY, attempts=1)
-            [row] = await self.runnable(storage)
+            row = only(await self.runnable(storage))
             same(await storage.attempt(lease, row), True)
             same([row.attempts for row in await self.runnable(storage)], [2], "the stored attempts")
             same(await self.resume(storage, lease, row), True)
             same(await storage.attempt(lease, row), False, "the attempt of a row that is gone")
             await self.dead_then_held(storage, lease, numbered(2))
-            [dead] = await storage.dead_letters(queue=QUEUE)
+            dead = only(await storage.dead_letters(queue=QUEUE))
             same(await storage.attempt(lease, dead), False, "the attempt of a dead letter")
 
     async def test_a_dead_letter_holds_its_key_only(self) -> None:
@@ -146,7 +146,7 @@ class ParkedClauses(StorageSteps):
             await storage.redrive([dead.position])
             for _ in range(2):
                 same(await self.handle(storage, lease, message()), Verdict.HELD)
-                [row] = await self.runnable(storage)
+                row = only(await self.runnable(storage))
                 same(await self.resume(storage, lease, row), True)
             same(await self.handle(storage, lease, message()), Verdict.NEW)
 
@@ -156,10 +156,10 @@ class ParkedClauses(StorageSteps):
             lease = await self.lease(storage)
             dead = await self.dead_then_held(storage, lease, numbered(2))
             await storage.redrive([dead.position])
-            [row] = await self.runnable(storage)
+            row = only(await self.runnable(storage))
             await storage.repark(lease, row, state=State.DEAD, failure=BOOM, attempts=7)
             same(await self.runnable(storage), [])
-            [again] = await storage.dead_letters(queue=QUEUE)
+            again = only(await storage.dead_letters(queue=QUEUE))
             same((again.position, again.attempts, again.failure), (row.position, 7, BOOM))
 
     async def test_a_repark_may_wait(self) -> None:
@@ -167,13 +167,13 @@ class ParkedClauses(StorageSteps):
         async with self.running() as storage:
             lease = await self.lease(storage)
             await self.park(storage, lease, *numbered(2), state=State.READY, attempts=2)
-            [row] = await self.runnable(storage)
+            row = only(await self.runnable(storage))
             await storage.repark(
                 lease, row, state=State.WAITING, delay_seconds=self.short_seconds, failure=BOOM
             )
             same(await self.runnable(storage), [])
             await self.pass_seconds(self.short_seconds * 1.2)
-            [again] = await self.runnable(storage)
+            again = only(await self.runnable(storage))
             same((again.position, again.state), (row.position, State.WAITING))
             same((again.attempts, again.failure), (2, BOOM))
 
@@ -190,7 +190,7 @@ class ParkedClauses(StorageSteps):
         async with self.running() as storage:
             lease, kept = await self.lease(storage), message()
             await self.park(storage, lease, kept, state=State.READY, attempts=3)
-            [row] = await self.runnable(storage)
+            row = only(await self.runnable(storage))
             same(await storage.redrive([row.position, row.position + 1000]), 0)
             same(await storage.drop([row.position, row.position + 1000]), 0)
             same(await self.runnable(storage), [row])

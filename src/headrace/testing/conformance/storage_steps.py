@@ -18,7 +18,7 @@ from headrace.storage import (
     group_queue,
     outbox_queue,
 )
-from headrace.testing.conformance.kit import Kit
+from headrace.testing.conformance.kit import Kit, only
 
 APP = "conformance"
 OUTBOX = outbox_queue(APP)
@@ -153,8 +153,7 @@ class StorageSteps(Kit):
         """Park the first as a dead letter and the others behind it. Returns the dead letter."""
         await self.park(storage, lease, messages[0], state=State.DEAD, attempts=5, failure=BOOM)
         await self.park(storage, lease, *messages[1:], state=State.HELD)
-        [dead] = await storage.dead_letters(queue=lease.queue)
-        return dead
+        return only(await storage.dead_letters(queue=lease.queue))
 
     async def runnable(
         self, storage: Storage, *, limit: int = 1000, partitions: Sequence[int] = ALL

@@ -1,0 +1,747 @@
+"""Broken storages. Each breaks one promise of `MemoryStorage`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from headrace.drivers.memory import MemoryDatabase, MemoryStorage
+from headrace.drivers.memory.transaction import MemorySavepoint, MemoryTransaction, Staged
+from headrace.envelope import Message
+from headrace.errors import LeaseLost, UnitOfWorkClosed
+from headrace.storage import Backlog, Lease, LeaseGrant, State, Stored, Verdict, outbox_queue
+from headrace.testing.conformance import StorageKit
+from tests.conformance.doubles import Doubles
+
+DOUBLES = Doubles()
+fails = DOUBLES.fails
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Faithful(MemoryStorage):
+    """Breaks nothing: what it holds survives stop and start, so within a test it is durable."""
+
+    found_by: ClassVar[type[Exception]] = AssertionError
+    """What a clause raises: an error of its own checks, so that no mistake of a double passes for its being found."""
+
+    transactions: type[MemoryTransaction] = MemoryTransaction
+
+    @property
+    def durable(self) -> bool:
+        return True
+
+    def transaction(self, *, read_only: bool = False) -> MemoryTransaction:
+        assert self._app is not None
+        return self.transactions(self._open(), self._app, read_only=read_only)
+
+    def twin(self) -> Faithful:
+        return type(self)(self.database)
+
+
+class DoubleKit(StorageKit):
+    """Runs the clauses against one double, with little patience."""
+
+    hang_seconds = 0.2
+    patience_seconds = 0.01
+
+    def __init__(self, double: type[Faithful]) -> None:
+        self.double = double
+        self.clock = Clock()
+
+    async def make(self) -> Faithful:
+        return self.double(MemoryDatabase(clock=self.clock))
+
+    async def second(self, storage: Any) -> Faithful:
+        twin: Faithful = storage.twin()
+        return twin
+
+    async def pass_seconds(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+
+# Transactions
+
+
+@fails("an_untouched_transaction_commits_nothing")
+class AlwaysTouched(Faithful):
+    class transactions(MemoryTransaction):
+        touched = True
+
+
+@fails("a_used_transaction_is_touched")
+class NeverTouched(Faithful):
+    class transactions(MemoryTransaction):
+        touched = False
+
+
+@fails(
+    "a_commit_stores_all_together",
+    "a_rollback_stores_nothing",
+    "nothing_is_seen_before_its_commit",
+    "the_commit_decides_the_order",
+)
+class WritesAtOnce(Faithful):
+    class transactions(MemoryTransaction):
+        def enqueue(self, messages: Sequence[Message]) -> None:
+            self._write("enqueue")
+            name = outbox_queue(self._app)
+            self._database.insert(Stored(0, name, 0, each) for each in messages)
+
+
+@fails(
+    "a_rollback_stores_nothing",
+    "a_resume_that_is_rolled_back_keeps_the_message",
+    "a_rolled_back_message_is_new_again",
+    "the_second_waits_and_takes_over",
+)
+class RollbackCommits(Faithful):
+    class transactions(MemoryTransaction):
+        async def rollback(self) -> None:
+            if self._ended is None:
+                await self.commit()
+
+
+@fails(
+    "a_savepoint_undoes_what_came_after_it",
+    "savepoints_nest",
+    "a_doom_inside_a_savepoint",
+)
+class SavepointsUndoNothing(Faithful):
+    class transactions(MemoryTransaction):
+        def undo_savepoint(self, point: MemorySavepoint, before: Staged) -> None:
+            super().undo_savepoint(point, replace(self._staged))
+
+
+@fails("a_released_savepoint_keeps_what_came_after_it")
+class ReleaseUndoes(Faithful):
+    class transactions(MemoryTransaction):
+        def release_savepoint(self, point: MemorySavepoint) -> None:
+            self.undo_savepoint(point, point._before)
+
+
+@fails("a_doomed_transaction_cannot_commit")
+class IgnoresDoom(Faithful):
+    class transactions(MemoryTransaction):
+        def doom(self, error: BaseException) -> None:
+            pass
+
+
+@fails("the_first_doom_stays")
+class LastDoomWins(Faithful):
+    class transactions(MemoryTransaction):
+        def doom(self, error: BaseException) -> None:
+            self._doomed = error
+
+
+@fails("nothing_works_after_the_end")
+class NeverEnds(Faithful):
+    class transactions(MemoryTransaction):
+        def _open(self, what: str, *, end_if_doomed: bool = False) -> None:
+            self._ended = None
+            super()._open(what, end_if_doomed=end_if_doomed)
+
+
+@fails("a_rollback_after_the_end_is_harmless")
+class RollbackRaises(Faithful):
+    found_by = UnitOfWorkClosed
+
+    class transactions(MemoryTransaction):
+        async def rollback(self) -> None:
+            if self._ended is not None:
+                raise UnitOfWorkClosed("too late")
+            await super().rollback()
+
+
+@fails("a_read_only_transaction_writes_nothing")
+class ReadOnlyWrites(Faithful):
+    def transaction(self, *, read_only: bool = False) -> MemoryTransaction:
+        return super().transaction()
+
+
+@fails("a_cancelled_wait_leaves_no_trace", "the_second_waits_and_takes_over")
+class KeepsLocks(Faithful):
+    class transactions(MemoryTransaction):
+        async def rollback(self) -> None:
+            self._session = None
+            await super().rollback()
+
+
+@fails("transient_errors_are_told_from_others")
+class AllIsTransient(Faithful):
+    def transient(self, error: BaseException) -> bool:
+        return True
+
+
+# Life
+
+
+@fails("the_declaration_is_true")
+class SaysItForgets(Faithful):
+    durable = False
+
+
+class _Restless(Faithful):
+    starts = 0
+
+    async def start(self, app: str, *, partitions: int) -> Sequence[str]:
+        self.starts += 1
+        return await super().start(app, partitions=partitions)
+
+
+@fails("a_stopped_storage_starts_again")
+class StartsOnce(_Restless):
+    found_by = RuntimeError
+
+    async def start(self, app: str, *, partitions: int) -> Sequence[str]:
+        if self.starts:
+            raise RuntimeError("was closed")
+        return await super().start(app, partitions=partitions)
+
+
+@fails("warnings_are_sentences")
+class Mumbles(Faithful):
+    async def start(self, app: str, *, partitions: int) -> Sequence[str]:
+        await super().start(app, partitions=partitions)
+        return ["synchronous"]
+
+
+@fails("another_partition_count_is_refused")
+class TakesAnyCount(Faithful):
+    async def start(self, app: str, *, partitions: int) -> Sequence[str]:
+        self.database.outboxes[app] = partitions
+        return await super().start(app, partitions=partitions)
+
+
+@fails("a_restart_keeps_everything")
+class ForgetsAtStop(Faithful):
+    async def stop(self) -> None:
+        await super().stop()
+        self.database = MemoryDatabase(clock=self.database.clock)
+
+
+@fails("processes_share_the_data", "processes_write_at_once")
+class TwinsShareNothing(Faithful):
+    def twin(self) -> Faithful:
+        return Faithful()
+
+
+@fails("apps_do_not_see_each_other")
+class OneOutboxForAll(Faithful):
+    def transaction(self, *, read_only: bool = False) -> MemoryTransaction:
+        return MemoryTransaction(self._open(), "conformance", read_only=read_only)
+
+
+# Outbox
+
+
+@fails("order_within_a_transaction", "concurrent_transactions_lose_nothing")
+class ReversesBatches(Faithful):
+    class transactions(MemoryTransaction):
+        def enqueue(self, messages: Sequence[Message]) -> None:
+            super().enqueue(messages[::-1])
+
+
+class _Ready(Faithful):
+    """Answers `ready` from all rows of the outbox, oldest first, as `seen` and `answer` say."""
+
+    async def ready(
+        self,
+        queue: str,
+        partitions: Sequence[int],
+        *,
+        limit: int,
+        paused_topics: Sequence[str] = (),
+    ) -> Sequence[Stored]:
+        rows = await super().ready(queue, partitions, limit=10_000, paused_topics=paused_topics)
+        return self.answer(rows)[:limit]
+
+    def answer(self, rows: Sequence[Stored]) -> Sequence[Stored]:
+        return rows
+
+
+@fails("order_across_transactions", "the_limit_takes_the_oldest")
+class NewestFirst(_Ready):
+    def answer(self, rows: Sequence[Stored]) -> Sequence[Stored]:
+        return rows[::-1]
+
+
+@fails("a_dead_letter_holds_its_key", "a_redriven_row_goes_before_those_it_held")
+class FailuresMoveToTheEnd(_Ready):
+    """Dead letters do not hold their key, and those that were redriven come last."""
+
+    def answer(self, rows: Sequence[Stored]) -> Sequence[Stored]:
+        ready = (row for row in self.database.rows.values() if row.state is State.READY)
+        return sorted((row.stored() for row in ready), key=lambda row: row.failure is not None)
+
+
+@fails("a_dead_letter_without_key_holds_nothing")
+class NoKeyIsAKeyInTheOutbox(_Ready):
+    def answer(self, rows: Sequence[Stored]) -> Sequence[Stored]:
+        dead = any(
+            row.state is State.DEAD and row.message.key is None
+            for row in self.database.rows.values()
+        )
+        return [row for row in rows if row.message.key is not None or not dead]
+
+
+@fails("a_position_is_never_reused")
+class ReusesPositions(Faithful):
+    async def delete(self, positions: Sequence[int]) -> None:
+        await super().delete(positions)
+        highest = max(self.database.rows, default=0)
+        vars(self.database)["_numbers"] = itertools.count(highest + 1)
+
+
+@fails("a_late_commit_is_not_skipped", "a_writer_held_open_across_a_drain")
+class ReadsBehindTheHighest(_Ready):
+    """Numbers rows when they are enqueued and reads only behind the highest number deleted."""
+
+    def __init__(self, database: MemoryDatabase | None = None) -> None:
+        super().__init__(database)
+        self.numbers: dict[str, int] = {}
+        self.deleted = 0
+
+    def transaction(self, *, read_only: bool = False) -> MemoryTransaction:
+        numbers = self.numbers
+
+        class Numbering(MemoryTransaction):
+            def enqueue(self, messages: Sequence[Message]) -> None:
+                super().enqueue(messages)
+                for each in messages:
+                    numbers[each.envelope.id] = len(numbers) + 1
+
+        assert self._app is not None
+        return Numbering(self.database, self._app)
+
+    async def delete(self, positions: Sequence[int]) -> None:
+        gone = [self.database.rows[p].message.envelope.id for p in positions]
+        self.deleted = max(self.deleted, *(self.numbers[each] for each in gone))
+        await super().delete(positions)
+
+    def answer(self, rows: Sequence[Stored]) -> Sequence[Stored]:
+        return [row for row in rows if self.numbers[row.message.envelope.id] > self.deleted]
+
+
+@fails("the_limit_takes_the_oldest", "a_dead_letter_holds_its_key")
+class NoLimit(Faithful):
+    async def ready(
+        self, queue: str, partitions: Sequence[int], **options: Any
+    ) -> Sequence[Stored]:
+        return await super().ready(queue, partitions, **options | {"limit": 1000})
+
+
+@fails("a_row_stands_in_the_partition_of_its_key")
+class ReadsAllPartitions(Faithful):
+    async def ready(
+        self, queue: str, partitions: Sequence[int], **options: Any
+    ) -> Sequence[Stored]:
+        return await super().ready(queue, range(100), **options)
+
+
+@fails("paused_topics_are_left_out")
+class PausesAfterTheLimit(Faithful):
+    async def ready(
+        self,
+        queue: str,
+        partitions: Sequence[int],
+        *,
+        limit: int,
+        paused_topics: Sequence[str] = (),
+    ) -> Sequence[Stored]:
+        rows = await super().ready(queue, partitions, limit=limit)
+        return [row for row in rows if row.message.topic not in paused_topics]
+
+
+@fails("a_dropped_row_releases_its_key", "a_drop_releases_the_key")
+class DropKeepsTheRow(Faithful):
+    async def drop(self, positions: Sequence[int]) -> int:
+        return len(positions)
+
+
+@fails("deletion_is_by_number")
+class DeletesRanges(Faithful):
+    async def delete(self, positions: Sequence[int]) -> None:
+        await super().delete(range(min(positions), max(positions) + 1))
+
+
+@fails("many_rows_are_deleted_at_once")
+class TakesFewParameters(Faithful):
+    found_by = RuntimeError
+
+    async def delete(self, positions: Sequence[int]) -> None:
+        if len(positions) > 999:
+            raise RuntimeError("too many SQL variables")
+        await super().delete(positions)
+
+
+@fails("messages_are_kept_byte_for_byte", "a_parked_message_keeps_its_story")
+class KeepsText(Faithful):
+    class transactions(MemoryTransaction):
+        def enqueue(self, messages: Sequence[Message]) -> None:
+            super().enqueue([_as_text(each) for each in messages])
+
+        def park(self, lease: Lease, message: Message, **options: Any) -> None:
+            super().park(lease, _as_text(message), **options)
+
+
+def _as_text(message: Message) -> Message:
+    return replace(message, data=message.data.decode(errors="replace").encode())
+
+
+@fails("the_backlog_of_the_outbox", "the_backlog_of_a_group")
+class CountsNothing(Faithful):
+    async def backlog(self, queue: str) -> Backlog:
+        return Backlog()
+
+
+# Inbox
+
+
+@fails(
+    "a_message_is_new_once",
+    "the_second_waits_and_finds_a_duplicate",
+    "of_many_only_one_is_new",
+    "a_parked_message_is_a_duplicate",
+)
+class ForgetsWhatItAdmitted(Faithful):
+    class transactions(MemoryTransaction):
+        def _apply(self) -> None:
+            self._staged.inbox = ()
+            super()._apply()
+
+
+@fails("a_rolled_back_message_is_new_again", "the_second_waits_and_takes_over")
+class TriedIsSeen(Faithful):
+    class transactions(MemoryTransaction):
+        async def admit(self, lease: Lease, group: str, message: Message) -> Verdict:
+            verdict = await super().admit(lease, group, message)
+            for key in self._staged.inbox:
+                self._database.inbox[key] = self._database.clock()
+            return verdict
+
+
+@fails("the_second_waits_and_finds_a_duplicate")
+class NobodyWaits(Faithful):
+    class transactions(MemoryTransaction):
+        def _locks(self) -> Any:
+            self._database._locks.clear()
+            return super()._locks()
+
+        def _end(self, how: str) -> None:
+            self._session = None
+            super()._end(how)
+
+
+@fails("another_source_or_group_is_another_message")
+class IgnoresTheSource(Faithful):
+    class transactions(MemoryTransaction):
+        async def admit(self, lease: Lease, group: str, message: Message) -> Verdict:
+            envelope = replace(message.envelope, source="")
+            return await super().admit(lease, group, replace(message, envelope=envelope))
+
+
+@fails("a_parked_message_holds_its_key", "arrivals_wait_until_the_held_have_run")
+class HoldsNothing(Faithful):
+    class transactions(MemoryTransaction):
+        def _holds(self, lease: Lease, message: Message) -> bool:
+            return False
+
+
+@fails("a_parked_message_holds_only_in_its_group")
+class HoldsInAllGroups(Faithful):
+    class transactions(MemoryTransaction):
+        def _holds(self, lease: Lease, message: Message) -> bool:
+            return any(queue.holds(message) for queue in self._database.queues.values())
+
+
+@fails("a_message_without_key_is_never_held", "a_parked_message_holds_its_key")
+class HoldsAll(Faithful):
+    class transactions(MemoryTransaction):
+        def _holds(self, lease: Lease, message: Message) -> bool:
+            return bool(self._database.rows)
+
+
+@fails("a_parked_message_is_a_duplicate")
+class HeldIsNotSeen(Faithful):
+    class transactions(MemoryTransaction):
+        async def admit(self, lease: Lease, group: str, message: Message) -> Verdict:
+            verdict = await super().admit(lease, group, message)
+            if verdict is Verdict.HELD:
+                self._staged.inbox = ()
+            return verdict
+
+
+@fails("old_inbox_rows_are_forgotten")
+class ForgetsTheYoung(Faithful):
+    async def forget(self, *, inbox_older_than_seconds: float, limit: int = 1000) -> int:
+        return await super().forget(inbox_older_than_seconds=-1.0, limit=limit)
+
+
+@fails("types_add_up")
+class LearnsAnew(Faithful):
+    async def learn_types(self, group: str, types: Sequence[str]) -> frozenset[str]:
+        return frozenset(types)
+
+
+# Parked messages
+
+
+class _Parks(Faithful):
+    """Stores what is parked otherwise than asked."""
+
+    changes: dict[str, Any] = {}
+
+    def transaction(self, *, read_only: bool = False) -> MemoryTransaction:
+        changes = self.changes
+
+        class Changing(MemoryTransaction):
+            def park(self, lease: Lease, message: Message, **options: Any) -> None:
+                super().park(lease, message, **options | changes)
+
+        assert self._app is not None
+        return Changing(self._open(), self._app, read_only=read_only)
+
+
+@fails(
+    "a_waiting_message_runs_when_it_is_due",
+    "a_waiting_message_holds_its_key",
+    "due_in_tells_when_to_look_again",
+)
+class WaitsForNothing(_Parks):
+    changes = {"delay_seconds": 0.0}
+
+
+@fails("a_parked_message_keeps_its_story")
+class LosesTheFailure(_Parks):
+    changes = {"failure": None}
+
+
+@fails("a_ready_message_is_runnable_at_once")
+class AllWaits(_Parks):
+    changes = {"state": State.WAITING, "delay_seconds": 99.0}
+
+
+@fails("a_resume_that_is_rolled_back_keeps_the_message")
+class ResumeDeletesAtOnce(Faithful):
+    class transactions(MemoryTransaction):
+        async def resume(self, lease: Lease, stored: Stored) -> bool:
+            resumed = await super().resume(lease, stored)
+            self._database.remove(stored.position)
+            return resumed
+
+
+@fails("a_resume_finds_out_what_changed")
+class ResumesAnything(Faithful):
+    class transactions(MemoryTransaction):
+        async def resume(self, lease: Lease, stored: Stored) -> bool:
+            await super().resume(lease, stored)
+            return True
+
+
+@fails("an_attempt_is_counted_before_it_runs")
+class CountsNoAttempt(Faithful):
+    async def attempt(self, lease: Lease, stored: Stored) -> bool:
+        await self._own(lease)
+        return True
+
+
+@fails(
+    "a_dead_letter_holds_its_key_only",
+    "a_waiting_message_holds_its_key",
+    "a_redrive_releases_in_order",
+    "failing_again_keeps_the_place",
+    "a_repark_may_wait",
+)
+class RunsInAnyOrder(Faithful):
+    async def runnable(
+        self, queue: str, partitions: Sequence[int], *, limit: int
+    ) -> Sequence[Stored]:
+        rows = [row.stored() for row in self.database.rows.values() if row.queue == queue]
+        return [row for row in rows if row.state in (State.READY, State.HELD)][::-1][:limit]
+
+
+@fails("messages_without_key_hold_nothing")
+class NoKeyIsAKey(Faithful):
+    async def runnable(
+        self, queue: str, partitions: Sequence[int], *, limit: int
+    ) -> Sequence[Stored]:
+        rows = await super().runnable(queue, partitions, limit=limit)
+        dead = [row for row in await self.dead_letters(queue=queue) if row.message.key is None]
+        return [row for row in rows if not dead or row.message.key is not None]
+
+
+@fails("failing_again_keeps_the_place", "a_repark_may_wait")
+class ReparksAtTheEnd(Faithful):
+    async def repark(self, lease: Lease, stored: Stored, **options: Any) -> None:
+        await super().repark(lease, stored, **options)
+        changed = self.database.rows[stored.position].stored()
+        self.database.remove(stored.position)
+        self.database.insert([changed])
+
+
+@fails("only_dead_letters_are_redriven_or_dropped")
+class RedrivesAnything(Faithful):
+    async def redrive(self, positions: Sequence[int]) -> int:
+        await super().redrive(positions)
+        return len(positions)
+
+
+@fails("runnable_takes_the_oldest_of_its_partitions")
+class RunsAllPartitions(Faithful):
+    async def runnable(
+        self, queue: str, partitions: Sequence[int], *, limit: int
+    ) -> Sequence[Stored]:
+        return await super().runnable(queue, range(100), limit=limit)
+
+
+@fails("due_in_tells_when_to_look_again")
+class AlwaysDue(Faithful):
+    async def due_in(self, queue: str, partitions: Sequence[int]) -> float | None:
+        return 0.0
+
+
+@fails("dead_letters_come_in_pages")
+class OnePage(Faithful):
+    async def dead_letters(
+        self, *, queue: str | None = None, after: int = 0, limit: int = 100
+    ) -> Sequence[Stored]:
+        return await super().dead_letters(queue=queue, limit=limit)
+
+
+# Leases
+
+
+@fails("a_partition_has_one_owner", "a_late_renewal_does_not_steal_back")
+class LeasesToAll(Faithful):
+    async def lease(self, queue: str, owner: str, *, partitions: int, seconds: float) -> LeaseGrant:
+        for row in self._rows(queue):
+            row.owner = None
+        return await super().lease(queue, owner, partitions=partitions, seconds=seconds)
+
+    def _rows(self, queue: str) -> list[Any]:
+        table = self.database.leases._queues.get(queue)
+        return list(table.partitions.values()) if table else []
+
+
+@fails("shares_are_fair", "surplus_is_named")
+class Greedy(Faithful):
+    async def lease(self, queue: str, owner: str, *, partitions: int, seconds: float) -> LeaseGrant:
+        table = self.database.leases._queues.get(queue)
+        if table:
+            table.owners.clear()
+        return await super().lease(queue, owner, partitions=partitions, seconds=seconds)
+
+
+class _Grants(Faithful):
+    """Answers `lease` with other leases than it stored."""
+
+    changes: dict[str, Any] = {}
+
+    async def lease(self, queue: str, owner: str, *, partitions: int, seconds: float) -> LeaseGrant:
+        grant = await super().lease(queue, owner, partitions=partitions, seconds=seconds)
+        return LeaseGrant(tuple(self.changed(lease) for lease in grant.held), grant.surplus)
+
+    def changed(self, lease: Lease) -> Lease:
+        return replace(lease, **self.changes)
+
+
+@fails("a_token_grows_at_each_acquisition", "an_expired_lease_is_taken_over")
+class OneTokenForAll(_Grants):
+    changes = {"token": 1}
+
+
+@fails("a_token_grows_at_each_acquisition")
+class RenewalsRaiseTheToken(_Grants):
+    def changed(self, lease: Lease) -> Lease:
+        row = self.database.leases._queues[lease.queue].partitions[lease.partition]
+        row.token += 1
+        return replace(lease, token=row.token)
+
+
+@fails("an_expired_lease_is_taken_over")
+class NeverUnclean(_Grants):
+    changes = {"unclean": False}
+
+
+@fails("a_released_lease_is_clean")
+class AlwaysUnclean(_Grants):
+    changes = {"unclean": True}
+
+
+@fails("the_position_survives_a_takeover")
+class LosesThePosition(_Grants):
+    changes = {"position": None}
+
+
+@fails("the_deadline_is_never_late")
+class LateDeadline(_Grants):
+    def changed(self, lease: Lease) -> Lease:
+        return replace(lease, deadline=lease.deadline + 1.0)
+
+
+@fails("an_expired_lease_is_taken_over", "a_dead_owner_is_not_counted")
+class NeverExpires(Faithful):
+    async def lease(self, queue: str, owner: str, *, partitions: int, seconds: float) -> LeaseGrant:
+        return await super().lease(queue, owner, partitions=partitions, seconds=seconds * 1000)
+
+
+@fails("a_renewal_puts_the_expiry_off")
+class RenewsNothing(LeasesToAll):
+    async def lease(self, queue: str, owner: str, *, partitions: int, seconds: float) -> LeaseGrant:
+        before = {id(row): (row.owner, row.expires_at) for row in self._rows(queue)}
+        grant = await Faithful.lease(self, queue, owner, partitions=partitions, seconds=seconds)
+        for row in self._rows(queue):
+            held_by, expires_at = before.get(id(row), (None, 0.0))
+            if held_by == owner == row.owner:
+                row.expires_at = expires_at
+        return grant
+
+
+@fails("a_late_release_changes_nothing")
+class ReleasesAnyToken(Faithful):
+    async def release(self, leases: Sequence[Lease], *, leaving: bool = False) -> None:
+        await super().release(leases, leaving=leaving)
+        for lease in leases:
+            self.database.leases._queues[lease.queue].partitions[lease.partition].owner = None
+
+
+@fails("who_leaves_is_not_counted")
+class NobodyLeaves(Faithful):
+    async def release(self, leases: Sequence[Lease], *, leaving: bool = False) -> None:
+        await super().release(leases)
+
+
+@fails(
+    "a_lost_lease_admits_nothing",
+    "a_lost_lease_resumes_nothing",
+    "a_lost_lease_counts_no_attempt",
+    "a_lost_lease_puts_nothing_back",
+    "a_lost_lease_parks_nothing",
+    "a_lost_lease_moves_no_position",
+    "a_takeover_during_a_transaction_has_one_winner",
+)
+class NoFence(Faithful):
+    def __init__(self, database: MemoryDatabase | None = None) -> None:
+        super().__init__(database)
+        vars(self.database.leases)["check"] = lambda lease: None
+
+
+@fails("a_lost_lease_admits_nothing")
+class RemembersWhatItRefused(Faithful):
+    class transactions(MemoryTransaction):
+        async def admit(self, lease: Lease, group: str, message: Message) -> Verdict:
+            try:
+                return await super().admit(lease, group, message)
+            except LeaseLost:
+                key = (group, message.envelope.source, message.envelope.id)
+                self._database.inbox[key] = self._database.clock()
+                raise
