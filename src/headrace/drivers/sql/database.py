@@ -53,6 +53,9 @@ class Database:
         self._compiled = Compiled(engine.dialect)
         self._turn = Turn(busy_seconds) if dialect.one_writer else None
         self._units: dict[Connection, Unit] = {}
+        self._idle_writers: list[Link] = []
+        self._idle_readers: list[Link] = []
+        self._closed = False
         for name, listener in self._listeners:
             event.listen(engine.sync_engine, name, listener, retval=name == "handle_error")
 
@@ -68,6 +71,11 @@ class Database:
         """Stop listening, and close the connections of an engine that Headrace made."""
         for name, listener in self._listeners:
             event.remove(self.engine.sync_engine, name, listener)
+        self._closed = True
+        for link in (*self._idle_writers, *self._idle_readers):
+            await greenlet_spawn(link.connection.close)
+        self._idle_writers.clear()
+        self._idle_readers.clear()
         if self._owned:
             await self.engine.dispose()
 
@@ -82,26 +90,38 @@ class Database:
         if turn is not None:
             await turn.take()
         try:
-            connection = await greenlet_spawn(self.engine.sync_engine.connect)
-            try:
-                link = Link(connection, self.dialect, self._compiled, read_only=read_only)
-                await link.begin()
-            except BaseException:
-                await greenlet_spawn(connection.close)
-                raise
+            link = await self._begin(read_only)
         except BaseException as error:
             if turn is not None:
                 turn.give()
             raise self.fault(error) from error
         if unit is not None:
-            self._units[connection] = unit
+            self._units[link.connection] = unit
+        return link
+
+    async def _begin(self, read_only: bool) -> Link:
+        idle = self._idle_readers if read_only else self._idle_writers
+        if idle:
+            link = idle.pop()
+        else:
+            connection = await greenlet_spawn(self.engine.sync_engine.connect)
+            link = Link(connection, self.dialect, self._compiled, read_only=read_only)
+        try:
+            await link.begin()
+        except BaseException:
+            await greenlet_spawn(link.connection.close)
+            raise
         return link
 
     async def give(self, link: Link) -> None:
         """Roll back what is not committed and give the connection back. Never raises for a connection that is gone."""
         self._units.pop(link.connection, None)
+        idle = self._idle_readers if link.read_only else self._idle_writers
+        keep = False
         try:
             await link.end()
+            # One of each kind stays taken: with one writer it is always the same, and readers are quick.
+            keep = self._owned and link.reusable and not idle and not self._closed
         except Exception as error:
             # Whatever it was, the database undoes what is not committed when the connection closes.
             await greenlet_spawn(link.connection.invalidate, error)
@@ -109,9 +129,12 @@ class Database:
             await greenlet_spawn(link.connection.invalidate)
             raise
         finally:
+            if keep:
+                idle.append(link)
             if self._turn is not None and not link.read_only:
                 self._turn.give()
-            await greenlet_spawn(link.connection.close)
+            if not keep:
+                await greenlet_spawn(link.connection.close)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Link]:

@@ -130,23 +130,18 @@ class LeaseTable:
         leases.sort(key=lambda one: one.partition)
         return LeaseGrant(held=tuple(leases), surplus=tuple(leases[share:]))
 
-    async def release(self, leases: Sequence[Lease], *, leaving: bool) -> None:
+    async def release(
+        self, queue: str, name: str, leases: Sequence[Lease], *, leaving: bool
+    ) -> None:
         """See `Storage.release`."""
-        if not leases:
-            return
-        steps = [
-            Step(
-                _release,
-                [
-                    {"q": one.queue, "p": one.partition, "o": one.owner, "t": one.token}
-                    for one in leases
-                ],
-            )
-        ]
+        steps: list[Step] = []
+        if leases:
+            mine = [{"q": queue, "p": one.partition, "o": name, "t": one.token} for one in leases]
+            steps.append(Step(_release, mine))
         if leaving:
-            owners = {(one.queue, one.owner) for one in leases}
-            steps.append(Step(_leave, [{"q": queue, "o": name} for queue, name in sorted(owners)]))
-        await self._database.write(*steps)
+            steps.append(Step(_leave, {"q": queue, "o": name}))
+        if steps:
+            await self._database.write(*steps)
 
     async def positions(self, queue: str) -> Mapping[int, str]:
         """See `Storage.positions`."""

@@ -42,6 +42,11 @@ class Link:
         self._root: RootTransaction | None = None
 
     @property
+    def reusable(self) -> bool:
+        """True if another transaction may begin here after `end`: a connection of Headrace's own that is whole."""
+        return self._fast is not None and self.usable
+
+    @property
     def usable(self) -> bool:
         """False if SQLAlchemy has given the connection up."""
         return not self.connection.closed and not self.connection.invalidated
@@ -50,10 +55,16 @@ class Link:
         """Begin a transaction; without I/O where BEGIN can come with the first statement."""
         statements = self._dialect.begin(read_only=self.read_only)
         if self._fast is not None:
-            self._root = self.connection.begin()
             self._fast.open_with(statements)
         else:
             self._root = await greenlet_spawn(self._begin, statements)
+
+    def join(self) -> Connection:
+        """SQLAlchemy's connection, for statements of others inside the transaction."""
+        if self._root is None:
+            # Without this SQLAlchemy would believe that the session owns the transaction. No I/O.
+            self._root = self.connection.begin()
+        return self.connection
 
     def _begin(self, statements: Sequence[str]) -> RootTransaction:
         root = self.connection.begin()

@@ -66,7 +66,7 @@ class UnitSession(Session):
 
     def get_bind(self, *args: object, **options: object) -> Connection:
         """The unit's connection, for whatever is asked."""
-        return await_(self._owner.connect())
+        return _connected(self._owner)
 
     def begin(self, nested: bool = False) -> SessionTransaction:
         """Only savepoints begin here."""
@@ -115,6 +115,15 @@ class UnitSession(Session):
     def finish(self) -> None:
         """End the session after its transaction has ended: objects stay loaded and are detached."""
         super().close()
+
+
+def _connected(owner: Owner) -> Connection:
+    """The connection inside a greenlet; a switch to the loop only if it has to be taken first."""
+    taken = owner.taken
+    if taken is None:
+        return await_(owner.connect())
+    owner.check()
+    return taken
 
 
 def make_session(owner: Owner) -> AsyncSession:
@@ -184,7 +193,7 @@ class _LateConnection:
     @property
     def connection(self) -> object:
         """The pool's connection."""
-        return await_(self._owner.connect()).connection
+        return _connected(self._owner).connection
 
     def __getattr__(self, name: str) -> Callable[..., object]:
         if name in _ENDS:
@@ -196,7 +205,7 @@ class _LateConnection:
             return cast("Callable[..., object]", getattr(taken, name))
 
         def call(*args: object, **options: object) -> object:
-            connection = await_(self._owner.connect())
+            connection = _connected(self._owner)
             return cast("Callable[..., object]", getattr(connection, name))(*args, **options)
 
         return call

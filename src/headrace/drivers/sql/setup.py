@@ -31,7 +31,7 @@ async def create_schema(database: Database, metadata: MetaData | None) -> None:
         SchemaVersionError: there are tables of another version; nothing was made.
     """
     async with database.writing() as link:
-        await greenlet_spawn(_create, link.connection, metadata)
+        await greenlet_spawn(_create, link.join(), metadata)
         insert = database.dialect.insert_new(meta)
         values = {"app": _ALL_APPS, "name": "schema", "value": str(VERSION)}
         await link.run([Step(insert, values)], commit=True)

@@ -56,34 +56,52 @@ class CommitFailed(Exception):
 _Call = tuple[str, Sequence[object], bool, int | None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Text:
+    sql: str
+    names: Sequence[str]
+    constants: Mapping[str, object]
+    expands: SQLCompiler | None
+
+
 class Compiled:
     """The SQL text of statements for one driver, compiled at first use. Belongs to one storage."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._texts: dict[Executable, SQLCompiler] = {}
+        self._texts: dict[Executable, _Text] = {}
 
     def call(self, step: Step) -> _Call:
         """The text of a step, its positional parameters, whether these are many, and what it expects."""
-        many = not isinstance(step.values, Mapping)
-        each = step.values if not isinstance(step.values, Mapping) else (step.values,)
-        compiled = self._texts.get(step.statement)
-        if compiled is None:
-            keys = list(each[0])
-            compiled = cast(
-                "SQLCompiler",
-                cast("ClauseElement", step.statement).compile(
-                    dialect=self._dialect, column_keys=keys
-                ),
-            )
-            self._texts[step.statement] = compiled
-        if compiled.post_compile_params:
-            state = compiled.construct_expanded_state(dict(each[0]))
+        values = step.values
+        many = not isinstance(values, Mapping)
+        each = (values,) if isinstance(values, Mapping) else values
+        text = self._texts.get(step.statement)
+        if text is None:
+            text = self._texts[step.statement] = self._compile(step.statement, each[0])
+        if text.expands is not None:
+            state = text.expands.construct_expanded_state(dict(each[0]))
             return state.statement, state.positional_parameters, False, step.expects
+        if text.constants:
+            each = [{**text.constants, **one} for one in each]
+        rows = [[one[name] for name in text.names] for one in each]
+        return text.sql, rows if many else rows[0], many, step.expects
+
+    def _compile(self, statement: Executable, values: Values) -> _Text:
+        compiled = cast(
+            "SQLCompiler",
+            cast("ClauseElement", statement).compile(
+                dialect=self._dialect, column_keys=list(values)
+            ),
+        )
         names = compiled.positiontup or ()
-        constants = compiled.params
-        rows = [[v[n] if n in v else constants[n] for n in names] for v in each]
-        return compiled.string, rows if many else rows[0], many, step.expects
+        params = compiled.params
+        return _Text(
+            compiled.string,
+            names,
+            {name: params[name] for name in names if name not in values},
+            compiled if compiled.post_compile_params else None,
+        )
 
 
 async def run_fast(

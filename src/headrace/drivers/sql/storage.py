@@ -171,9 +171,11 @@ class SqlStorage:
         """See `Storage.lease`."""
         return await self._run().leases.lease(queue, owner, partitions=partitions, seconds=seconds)
 
-    async def release(self, leases: Sequence[Lease], *, leaving: bool = False) -> None:
+    async def release(
+        self, queue: str, owner: str, leases: Sequence[Lease], *, leaving: bool = False
+    ) -> None:
         """See `Storage.release`."""
-        await self._run().leases.release(leases, leaving=leaving)
+        await self._run().leases.release(queue, owner, leases, leaving=leaving)
 
     async def ready(
         self,
@@ -216,7 +218,7 @@ class SqlStorage:
         failure: Failure | None = None,
         attempts: int | None = None,
     ) -> None:
-        """See `Storage.repark`. A `failure` of None leaves the last one; a row that is gone stays gone."""
+        """See `Storage.repark`."""
         await self._run().queues.repark(
             lease,
             stored,
@@ -250,11 +252,12 @@ class SqlStorage:
 
     async def learn_types(self, group: str, types: Sequence[str]) -> frozenset[str]:
         """See `Storage.learn_types`."""
-        steps = [Step(inbox.known, {"i_group": group})]
+        known = Step(inbox.known, {"i_group": group})
         if types:
             rows = [{"i_group": group, "i_type": one} for one in sorted(set(types))]
-            steps.insert(0, Step(self._run().learn, rows))
-        found = await self.database.write(*steps)
+            found = await self.database.write(Step(self._run().learn, rows), known)
+        else:
+            found = await self.database.read(known)
         return frozenset(cast("str", row[0]) for row in found[-1].rows)
 
     async def forget(self, *, inbox_older_than_seconds: float, limit: int = 1000) -> int:

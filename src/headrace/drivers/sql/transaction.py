@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, cast
 
 from headrace.drivers.sql import outbox, parking
 from headrace.drivers.sql.fence import lease_values, lost, own
+from headrace.drivers.sql.part import Part
 from headrace.drivers.sql.rows import failure_values, message_values
 from headrace.drivers.sql.savepoint import SqlSavepoint
-from headrace.drivers.sql.session import UnitConnection, UnitSession, make_session, refuse
+from headrace.drivers.sql.session import UnitConnection, refuse
 from headrace.drivers.sql.steps import CommitFailed, Outcome, Step, Unexpected
 from headrace.errors import CommitOutcomeUnknown, UnitOfWorkClosed, UnitOfWorkError
 from headrace.storage import Failure, Lease, State, Stored, Verdict, outbox_queue
@@ -55,8 +56,7 @@ class SqlTransaction:
         self._database = place.database
         self._read_only = read_only
         self._link: Link | None = None
-        self._session: AsyncSession | None = None
-        self._connection: UnitConnection | None = None
+        self._part = Part(self, place.database.engine)
         self._staged: list[Step] = []
         self._outbox: list[Message] = []
         # The leases that this transaction writes under, and those whose rows it has locked.
@@ -70,7 +70,7 @@ class SqlTransaction:
     @property
     def touched(self) -> bool:
         """See `Transaction.touched`."""
-        return self._link is not None or bool(self._staged or self._outbox or self._unflushed())
+        return self._link is not None or bool(self._staged or self._outbox or self._part.unflushed)
 
     @property
     def doomed(self) -> BaseException | None:
@@ -83,41 +83,55 @@ class SqlTransaction:
             self._doomed = error
 
     @property
+    def app(self) -> str:
+        """The app whose outbox is filled."""
+        return self._place.app
+
+    @property
     def session(self) -> AsyncSession:
-        """The session that handlers get."""
-        if self._session is None:
-            self.check()
-            self._session = make_session(self)
-        return self._session
+        """The session that handlers get, another one in each part."""
+        return self._part.session
 
     @property
     def connection(self) -> UnitConnection:
-        """The connection that handlers get."""
-        if self._connection is None:
-            self.check()
-            self._connection = UnitConnection(self._database.engine, self)
-        return self._connection
+        """The connection that handlers get, another one in each part, with the database's one connection beneath."""
+        return self._part.connection
 
-    async def admit(self, lease: Lease, group: str, message: Message) -> Verdict:
+    async def admit(
+        self, lease: Lease, group: str, messages: Sequence[Message]
+    ) -> Sequence[Verdict]:
         """See `Transaction.admit`."""
         self._write("admit a message")
-        envelope = message.envelope
-        steps = [
-            own(lease),
-            *self._take_staged(),
-            Step(
-                self._place.see,
-                {"i_group": group, "i_source": envelope.source, "i_id": envelope.id},
-            ),
+        ids = [(m.envelope.source, m.envelope.id) for m in messages]
+        # The order of the ids, and of equal ones the order of the messages: the first of them is the one that is NEW.
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        keys = list(dict.fromkeys((m.topic, m.key) for m in messages if m.key is not None))
+        steps = [own(lease), *self._take_staged()]
+        first = len(steps)
+        for index in order:
+            source, id_ = ids[index]
+            values = {"i_group": group, "i_source": source, "i_id": id_}
+            steps.append(Step(self._place.see, values))
+        for topic, key in keys:
+            held = {"l_queue": lease.queue, "m_topic": topic, "m_key": key}
+            steps.append(Step(parking.held, held))
+        found = (await self._run(steps, lease))[first:]
+        new = {index for index, outcome in zip(order, found, strict=False) if outcome.count}
+        holds = {key for key, outcome in zip(keys, found[len(ids) :], strict=True) if outcome.rows}
+        return [
+            Verdict.DUPLICATE
+            if index not in new
+            else Verdict.HELD
+            if (message.topic, message.key) in holds
+            else Verdict.NEW
+            for index, message in enumerate(messages)
         ]
-        if message.key is not None:
-            values = {"l_queue": lease.queue, "m_topic": message.topic, "m_key": message.key}
-            steps.append(Step(parking.held, values))
-        found = await self._run(steps, lease)
-        position = len(found) - (2 if message.key is not None else 1)
-        if found[position].count == 0:
-            return Verdict.DUPLICATE
-        return Verdict.HELD if message.key is not None and found[-1].rows else Verdict.NEW
+
+    async def end_part(self) -> None:
+        """See `Transaction.end_part`."""
+        self.check()
+        await self._part.end()
+        self._part = Part(self, self._database.engine)
 
     async def resume(self, lease: Lease, stored: Stored) -> bool:
         """See `Transaction.resume`."""
@@ -142,7 +156,7 @@ class SqlTransaction:
         attempts: int = 0,
         failure: Failure | None = None,
     ) -> None:
-        """See `Transaction.park`. A lost lease is found at the commit, which raises `LeaseLost`."""
+        """See `Transaction.park`."""
         self._write("park a message")
         self._fence(lease)
         self._staged.append(
@@ -164,7 +178,7 @@ class SqlTransaction:
         )
 
     def advance(self, lease: Lease, position: str) -> None:
-        """See `Transaction.advance`. A lost lease is found at the commit, which raises `LeaseLost`."""
+        """See `Transaction.advance`."""
         self._write("move a position")
         values = {**lease_values(lease), "l_position": position}
         self._leases.append(lease)
@@ -200,8 +214,8 @@ class SqlTransaction:
         """See `Transaction.commit`. A read-only transaction is rolled back."""
         self._check_open("commit")
         try:
-            if self._doomed is None and self._session is not None and self._unflushed():
-                await self._session.flush()
+            if self._doomed is None:
+                await self._part.flush()
             if self._doomed is not None:
                 raise self._doomed
             if self.touched and not self._read_only:
@@ -245,18 +259,17 @@ class SqlTransaction:
             if link is not None:
                 await self._database.give(link)
         finally:
-            if self._session is not None:
-                cast("UnitSession", self._session.sync_session).finish()
+            self._part.close()
 
     async def connect(self) -> Connection:
         """The connection for a statement of the user's; begins the transaction if this is the first."""
         self.check()
-        return (await self._connect()).connection
+        return (await self._connect()).join()
 
     @property
     def taken(self) -> Connection | None:
         """The connection, if one was taken."""
-        return self._link.connection if self._link is not None else None
+        return self._link.join() if self._link is not None else None
 
     def check(self) -> None:
         """Raise the doom, or `UnitOfWorkClosed`."""
@@ -312,12 +325,6 @@ class SqlTransaction:
                     " to undo the unit, or write `async with session.begin_nested():` for a part that may fail alone"
                 )
             )
-
-    def _unflushed(self) -> bool:
-        if self._session is None:
-            return False
-        sync = self._session.sync_session
-        return bool(sync.new or sync.deleted or sync.dirty)
 
     def _fence(self, lease: Lease) -> None:
         if lease not in self._owned:

@@ -87,8 +87,9 @@ class SqliteDialect:
         creator = partial(connect, busy_seconds=self._busy_seconds, synchronous=self._synchronous)
         return create_async_engine(
             url,
+            # Beside these, one writer and one reader stay taken.
             pool_size=connections,
-            max_overflow=0,
+            max_overflow=2,
             pool_timeout=self._busy_seconds,
             connect_args={"async_creator_fn": creator},
         )
