@@ -97,7 +97,7 @@ class Fresh:
 
         async def begin(transaction: Transaction) -> bool:
             nonlocal seen
-            seen = await transaction.admit(lease, work.group, work.in_lane(message))
+            (seen,) = await transaction.admit(lease, work.group, [work.in_lane(message)])
             if seen is Verdict.HELD:
                 transaction.park(lease, work.in_lane(message), state=State.HELD)
             transaction.advance(lease, received.position)
@@ -150,7 +150,7 @@ class Fresh:
         message = work.in_lane(received.message)
 
         async def body(transaction: Transaction) -> Verdict:
-            verdict = await transaction.admit(lease, work.group, message)
+            (verdict,) = await transaction.admit(lease, work.group, [message])
             if verdict is not Verdict.DUPLICATE:
                 behind = verdict is Verdict.HELD and state is not State.DEAD
                 transaction.park(

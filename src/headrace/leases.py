@@ -114,7 +114,7 @@ class Leases:
         self._leaving.clear()
         self._lapsed.clear()
         try:
-            await self._storage.release(given, leaving=True)
+            await self._storage.release(self._queue, self._owner, given, leaving=True)
         except Exception as error:
             self._telemetry.warning(
                 f"The leases of queue {self._queue!r} could not be given back "
@@ -201,7 +201,7 @@ class Leases:
             if partition in self._held and not self._working[partition]
         ]
         if idle:
-            await self._storage.release(idle)
+            await self._storage.release(self._queue, self._owner, idle)
             for lease in idle:
                 self._held.pop(lease.partition, None)
                 self._leaving.discard(lease.partition)

@@ -155,19 +155,40 @@ class Transaction(Protocol):
         """Refuse every later statement and the commit with `error`; the first error stays."""
         ...
 
-    async def admit(self, lease: Lease, group: str, message: Message) -> Verdict:
-        """Begin handling a message taken from a broker: the first call on a consumer's transaction.
+    async def admit(
+        self, lease: Lease, group: str, messages: Sequence[Message]
+    ) -> Sequence[Verdict]:
+        """Begin handling messages taken from a broker: the first call on a consumer's transaction.
 
         In this order, in one round trip where the driver can: lock the lease's row and compare the token; insert
-        (group, source, id) into the inbox, waiting for another transaction that inserts the same; look for an earlier
-        parked message of its (topic, key) in the lease's queue.
+        (group, source, id) of each into the inbox, waiting for another transaction that inserts the same; look for
+        earlier parked messages of their (topic, key) in the lease's queue. Where writers run side by side the ids are
+        inserted in sorted order, so that two batches that share some never wait for each other.
+
+        Args:
+            lease: of the partition that all of them are from.
+            group: the consuming group.
+            messages: one, or several that are to share this transaction, in order.
 
         Returns:
-            DUPLICATE if the inbox had a committed row; HELD if an earlier message of its key is parked (the inbox row is
-            kept: a parked id counts as seen); else NEW. A message without a key is never HELD.
+            A verdict for each, in the order given. DUPLICATE if the inbox had a committed row, or one from an earlier
+            message of this transaction; HELD if an earlier message of its key is parked (the inbox row is kept: a parked
+            id counts as seen); else NEW. A message without a key is never HELD.
 
         Raises:
             LeaseLost: another owner has raised the token; nothing was changed.
+        """
+        ...
+
+    async def end_part(self) -> None:
+        """End what one of several units does in this transaction, so that the next has a session of its own.
+
+        Flushes and closes what `Storage.provides` gave out: whoever kept it gets `UnitOfWorkClosed`, and what it is asked
+        for next is made anew, on the same connection, and sees all that was written before. Commits nothing. No savepoint
+        of Headrace may be open; nested transactions that the user left open are kept, as at a commit.
+
+        Raises:
+            Exception: the doom, or the error of the flush; the transaction can only roll back then.
         """
         ...
 
@@ -192,11 +213,17 @@ class Transaction(Protocol):
         attempts: int = 0,
         failure: Failure | None = None,
     ) -> None:
-        """Stage a message of the lease's queue and partition to be stored with the commit. `delay_seconds` from then if WAITING."""
+        """Stage a message of the lease's queue and partition to be stored with the commit. `delay_seconds` from then if WAITING.
+
+        `commit` raises `LeaseLost`, and stores nothing, when the token is no longer the lease's.
+        """
         ...
 
     def advance(self, lease: Lease, position: str) -> None:
-        """Stage the group's new position in the lease's partition, to be written with the commit."""
+        """Stage the group's new position in the lease's partition, to be written with the commit.
+
+        `commit` raises `LeaseLost`, and stores nothing, when the token is no longer the lease's.
+        """
         ...
 
     def enqueue(self, messages: Sequence[Message]) -> None:
@@ -217,6 +244,7 @@ class Transaction(Protocol):
 
         Raises:
             CommitOutcomeUnknown: the connection was lost during COMMIT.
+            LeaseLost: what was staged belongs to a lease whose token another owner has raised; then all was rolled back.
             Exception: the doom, or the error of the flush or insert; then all was rolled back.
         """
         ...
@@ -291,8 +319,17 @@ class Storage(Protocol):
         """
         ...
 
-    async def release(self, leases: Sequence[Lease], *, leaving: bool = False) -> None:
-        """Give leases back cleanly, if the token is still theirs; with `leaving` also end the owner's heartbeat."""
+    async def release(
+        self, queue: str, owner: str, leases: Sequence[Lease], *, leaving: bool = False
+    ) -> None:
+        """Give leases back cleanly, if the token is still theirs; with `leaving` also end the owner's heartbeat.
+
+        Args:
+            queue: whose partitions these are.
+            owner: who held them.
+            leases: those to give back; those that others have by now are left alone. May be empty.
+            leaving: the owner asks for no more: it counts no longer in the others' fair share, also if it held nothing.
+        """
         ...
 
     async def ready(
@@ -347,7 +384,18 @@ class Storage(Protocol):
     ) -> None:
         """Put a message back at its own place in another state (DEAD, WAITING); for the outbox as for parked messages.
 
-        `attempts` None leaves the count. Raises `LeaseLost` as `attempt` does.
+        A row that is gone is no error: there is nothing to put back.
+
+        Args:
+            lease: of the row's partition.
+            stored: which row.
+            state: the new state.
+            delay_seconds: from now, if WAITING.
+            failure: why; None keeps the last one.
+            attempts: the new count; None leaves it.
+
+        Raises:
+            LeaseLost: as in `attempt`.
         """
         ...
 
@@ -374,7 +422,10 @@ class Storage(Protocol):
         ...
 
     async def learn_types(self, group: str, types: Sequence[str]) -> frozenset[str]:
-        """Record that the group has handlers for these event types. Returns all that it ever had (G14)."""
+        """Record that the group has handlers for these event types. Returns all that it ever had (G14).
+
+        Without types it only reads: it writes nothing and waits for no writer.
+        """
         ...
 
     async def forget(self, *, inbox_older_than_seconds: float, limit: int = 1000) -> int:

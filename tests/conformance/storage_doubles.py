@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 from headrace.drivers.memory import MemoryDatabase, MemoryStorage
+from headrace.drivers.memory.database import Session
 from headrace.drivers.memory.transaction import MemorySavepoint, MemoryTransaction, Staged
 from headrace.envelope import Message
-from headrace.errors import LeaseLost, UnitOfWorkClosed
+from headrace.errors import LeaseLost, StorageBusy, UnitOfWorkClosed
 from headrace.storage import Backlog, Lease, LeaseGrant, State, Stored, Verdict, outbox_queue
 from headrace.testing.conformance import StorageKit
 from tests.conformance.doubles import Doubles
@@ -419,14 +421,20 @@ class ForgetsWhatItAdmitted(Faithful):
             super()._apply()
 
 
-@fails("a_rolled_back_message_is_new_again", "the_second_waits_and_takes_over")
+@fails(
+    "a_rolled_back_message_is_new_again",
+    "the_second_waits_and_takes_over",
+    "a_batch_is_kept_or_undone_as_one",
+)
 class TriedIsSeen(Faithful):
     class transactions(MemoryTransaction):
-        async def admit(self, lease: Lease, group: str, message: Message) -> Verdict:
-            verdict = await super().admit(lease, group, message)
+        async def admit(
+            self, lease: Lease, group: str, messages: Sequence[Message]
+        ) -> Sequence[Verdict]:
+            verdicts = await super().admit(lease, group, messages)
             for key in self._staged.inbox:
                 self._database.inbox[key] = self._database.clock()
-            return verdict
+            return verdicts
 
 
 @fails("the_second_waits_and_finds_a_duplicate")
@@ -444,9 +452,11 @@ class NobodyWaits(Faithful):
 @fails("another_source_or_group_is_another_message")
 class IgnoresTheSource(Faithful):
     class transactions(MemoryTransaction):
-        async def admit(self, lease: Lease, group: str, message: Message) -> Verdict:
-            envelope = replace(message.envelope, source="")
-            return await super().admit(lease, group, replace(message, envelope=envelope))
+        async def admit(
+            self, lease: Lease, group: str, messages: Sequence[Message]
+        ) -> Sequence[Verdict]:
+            same = [replace(m, envelope=replace(m.envelope, source="")) for m in messages]
+            return await super().admit(lease, group, same)
 
 
 @fails("a_parked_message_holds_its_key", "arrivals_wait_until_the_held_have_run")
@@ -473,17 +483,100 @@ class HoldsAll(Faithful):
 @fails("a_parked_message_is_a_duplicate")
 class HeldIsNotSeen(Faithful):
     class transactions(MemoryTransaction):
-        async def admit(self, lease: Lease, group: str, message: Message) -> Verdict:
-            verdict = await super().admit(lease, group, message)
-            if verdict is Verdict.HELD:
+        async def admit(
+            self, lease: Lease, group: str, messages: Sequence[Message]
+        ) -> Sequence[Verdict]:
+            verdicts = await super().admit(lease, group, messages)
+            if Verdict.HELD in verdicts:
                 self._staged.inbox = ()
-            return verdict
+            return verdicts
 
 
 @fails("old_inbox_rows_are_forgotten")
 class ForgetsTheYoung(Faithful):
     async def forget(self, *, inbox_older_than_seconds: float, limit: int = 1000) -> int:
         return await super().forget(inbox_older_than_seconds=-1.0, limit=limit)
+
+
+@fails("types_are_read_beside_a_writer")
+class ReadsTypesAsAWriter(Faithful):
+    async def learn_types(self, group: str, types: Sequence[str]) -> frozenset[str]:
+        session = Session()
+        for key in list(self.database._locks):
+            await self.database.lock(key, session)
+        self.database.unlock(session)
+        return await super().learn_types(group, types)
+
+
+# Batches
+
+
+class _Admits(Faithful):
+    """Admits messages otherwise than all together."""
+
+    class transactions(MemoryTransaction):
+        async def one(self, lease: Lease, group: str, message: Message) -> Verdict:
+            [verdict] = await super().admit(lease, group, [message])
+            return verdict
+
+
+@fails("each_of_a_batch_has_its_own_verdict", "of_a_repeat_in_a_batch_the_first_is_new")
+class JudgesByTheFirst(_Admits):
+    class transactions(_Admits.transactions):
+        async def admit(
+            self, lease: Lease, group: str, messages: Sequence[Message]
+        ) -> Sequence[Verdict]:
+            return [await self.one(lease, group, messages[0])] * len(messages)
+
+
+@fails("of_a_repeat_in_a_batch_the_first_is_new")
+class SortsTheVerdicts(_Admits):
+    class transactions(_Admits.transactions):
+        async def admit(
+            self, lease: Lease, group: str, messages: Sequence[Message]
+        ) -> Sequence[Verdict]:
+            in_order = sorted(messages, key=lambda m: m.envelope.id)
+            return await super().admit(lease, group, in_order)
+
+
+@fails("an_empty_batch_checks_the_token")
+class ChecksWithEachMessage(_Admits):
+    class transactions(_Admits.transactions):
+        async def admit(
+            self, lease: Lease, group: str, messages: Sequence[Message]
+        ) -> Sequence[Verdict]:
+            return await super().admit(lease, group, messages) if messages else []
+
+
+@fails("batches_that_cross_do_not_lock_each_other_out")
+class LocksAsTheyCome(_Admits):
+    found_by = (AssertionError, StorageBusy)  # type: ignore[assignment]
+
+    class transactions(_Admits.transactions):
+        async def admit(
+            self, lease: Lease, group: str, messages: Sequence[Message]
+        ) -> Sequence[Verdict]:
+            verdicts: list[Verdict] = []
+            for each in messages:
+                verdicts.append(await self.one(lease, group, each))
+                await asyncio.sleep(0)
+            return verdicts
+
+
+@fails("parts_commit_together")
+class EachPartBeginsAnew(Faithful):
+    class transactions(MemoryTransaction):
+        async def end_part(self) -> None:
+            await super().end_part()
+            self._staged = Staged()
+
+
+@fails("a_doomed_part_dooms_all")
+class ForgetsTheDoom(Faithful):
+    class transactions(MemoryTransaction):
+        async def end_part(self) -> None:
+            self._doomed = None
+            await super().end_part()
 
 
 @fails("types_add_up")
@@ -577,6 +670,22 @@ class NoKeyIsAKey(Faithful):
         rows = await super().runnable(queue, partitions, limit=limit)
         dead = [row for row in await self.dead_letters(queue=queue) if row.message.key is None]
         return [row for row in rows if not dead or row.message.key is not None]
+
+
+@fails("a_repark_without_a_failure_keeps_the_last")
+class ReparksWithoutAStory(Faithful):
+    async def repark(self, lease: Lease, stored: Stored, **options: Any) -> None:
+        await super().repark(lease, stored, **options)
+        if options.get("failure") is None and stored.position in self.database.rows:
+            self.database.rows[stored.position].failure = None
+
+
+@fails("a_row_that_is_gone_is_not_put_back")
+class ReparksWhatIsGone(Faithful):
+    async def repark(self, lease: Lease, stored: Stored, **options: Any) -> None:
+        if stored.position not in self.database.rows:
+            self.database.insert([replace(stored, state=State.READY)])
+        await super().repark(lease, stored, **options)
 
 
 @fails("failing_again_keeps_the_place", "a_repark_may_wait")
@@ -708,16 +817,39 @@ class RenewsNothing(LeasesToAll):
 
 @fails("a_late_release_changes_nothing")
 class ReleasesAnyToken(Faithful):
-    async def release(self, leases: Sequence[Lease], *, leaving: bool = False) -> None:
-        await super().release(leases, leaving=leaving)
+    async def release(
+        self, queue: str, owner: str, leases: Sequence[Lease], *, leaving: bool = False
+    ) -> None:
+        await super().release(queue, owner, leases, leaving=leaving)
         for lease in leases:
             self.database.leases._queues[lease.queue].partitions[lease.partition].owner = None
 
 
 @fails("who_leaves_is_not_counted")
 class NobodyLeaves(Faithful):
-    async def release(self, leases: Sequence[Lease], *, leaving: bool = False) -> None:
-        await super().release(leases)
+    async def release(
+        self, queue: str, owner: str, leases: Sequence[Lease], *, leaving: bool = False
+    ) -> None:
+        await super().release(queue, owner, leases)
+
+
+@fails("who_leaves_with_nothing_is_not_counted")
+class LeavesByItsLeases(Faithful):
+    async def release(
+        self, queue: str, owner: str, leases: Sequence[Lease], *, leaving: bool = False
+    ) -> None:
+        if leases:
+            await super().release(queue, owner, leases, leaving=leaving)
+
+
+@fails("a_release_names_its_queue")
+class LeavesAllQueues(Faithful):
+    async def release(
+        self, queue: str, owner: str, leases: Sequence[Lease], *, leaving: bool = False
+    ) -> None:
+        for table in self.database.leases._queues.values():
+            for row in table.partitions.values():
+                row.owner = None if row.owner == owner else row.owner
 
 
 @fails(
@@ -735,13 +867,16 @@ class NoFence(Faithful):
         vars(self.database.leases)["check"] = lambda lease: None
 
 
-@fails("a_lost_lease_admits_nothing")
+@fails("a_lost_lease_admits_nothing", "a_lost_lease_admits_no_batch")
 class RemembersWhatItRefused(Faithful):
     class transactions(MemoryTransaction):
-        async def admit(self, lease: Lease, group: str, message: Message) -> Verdict:
+        async def admit(
+            self, lease: Lease, group: str, messages: Sequence[Message]
+        ) -> Sequence[Verdict]:
             try:
-                return await super().admit(lease, group, message)
+                return await super().admit(lease, group, messages)
             except LeaseLost:
-                key = (group, message.envelope.source, message.envelope.id)
-                self._database.inbox[key] = self._database.clock()
+                for message in messages:
+                    key = (group, message.envelope.source, message.envelope.id)
+                    self._database.inbox[key] = self._database.clock()
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from headrace.errors import LeaseLost
@@ -63,16 +64,17 @@ class Leases:
         )
         return LeaseGrant(held=leases, surplus=leases[share:])
 
-    def release(self, lease: Lease, *, leaving: bool) -> None:
+    def release(self, queue: str, owner: str, leases: Sequence[Lease], *, leaving: bool) -> None:
         """See `Storage.release`."""
-        table = self._queues.get(lease.queue)
+        table = self._queues.get(queue)
         if table is None:
             return
         if leaving:
-            table.owners.pop(lease.owner, None)
-        row = table.partitions.get(lease.partition)
-        if row is not None and row.token == lease.token and row.owner == lease.owner:
-            row.owner = None
+            table.owners.pop(owner, None)
+        for lease in leases:
+            row = table.partitions.get(lease.partition)
+            if row is not None and row.token == lease.token and row.owner == owner:
+                row.owner = None
 
     def check(self, lease: Lease) -> None:
         """Raise `LeaseLost` unless the lease's token is the last one given for its partition."""

@@ -95,10 +95,11 @@ class MemoryStorage:
             deadline=deadline,
         )
 
-    async def release(self, leases: Sequence[Lease], *, leaving: bool = False) -> None:
+    async def release(
+        self, queue: str, owner: str, leases: Sequence[Lease], *, leaving: bool = False
+    ) -> None:
         """See `Storage.release`."""
-        for lease in leases:
-            self._open().leases.release(lease, leaving=leaving)
+        self._open().leases.release(queue, owner, leases, leaving=leaving)
 
     async def ready(
         self,
@@ -149,7 +150,7 @@ class MemoryStorage:
         failure: Failure | None = None,
         attempts: int | None = None,
     ) -> None:
-        """See `Storage.repark`. A `failure` of None leaves the last one; a row that is gone stays gone."""
+        """See `Storage.repark`."""
         await self._own(lease)
         database = self._open()
         row = database.rows.get(stored.position)
@@ -212,8 +213,9 @@ class MemoryStorage:
     async def learn_types(self, group: str, types: Sequence[str]) -> frozenset[str]:
         """See `Storage.learn_types`."""
         known = self._open().types
-        known[group] = known.get(group, frozenset()) | frozenset(types)
-        return known[group]
+        if types:
+            known[group] = known.get(group, frozenset()) | frozenset(types)
+        return known.get(group, frozenset())
 
     async def forget(self, *, inbox_older_than_seconds: float, limit: int = 1000) -> int:
         """See `Storage.forget`."""

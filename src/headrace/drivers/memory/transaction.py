@@ -59,14 +59,20 @@ class MemoryTransaction:
         if self._doomed is None:
             self._doomed = error
 
-    async def admit(self, lease: Lease, group: str, message: Message) -> Verdict:
+    async def admit(
+        self, lease: Lease, group: str, messages: Sequence[Message]
+    ) -> Sequence[Verdict]:
         """See `Transaction.admit`."""
         self._write("admit a message")
         await self._own(lease)
-        key = (group, message.envelope.source, message.envelope.id)
-        await self._database.lock(("inbox", *key), self._locks())
+        keys = [(group, m.envelope.source, m.envelope.id) for m in messages]
+        for key in sorted(keys):
+            await self._database.lock(("inbox", *key), self._locks())
         # The wait may have been long: another owner may have come.
         self._database.leases.check(lease)
+        return [self._verdict(lease, m, key) for m, key in zip(messages, keys, strict=True)]
+
+    def _verdict(self, lease: Lease, message: Message, key: InboxKey) -> Verdict:
         if key in self._database.inbox or key in self._staged.inbox:
             return Verdict.DUPLICATE
         self._staged.inbox += (key,)
@@ -100,7 +106,7 @@ class MemoryTransaction:
         attempts: int = 0,
         failure: Failure | None = None,
     ) -> None:
-        """See `Transaction.park`. A lost lease is found at the commit, which raises `LeaseLost`."""
+        """See `Transaction.park`."""
         self._write("park a message")
         row = Stored(
             0,
@@ -115,7 +121,7 @@ class MemoryTransaction:
         self._staged.parked += (_Parked(row, delay_seconds),)
 
     def advance(self, lease: Lease, position: str) -> None:
-        """See `Transaction.advance`. A lost lease is found at the commit, which raises `LeaseLost`."""
+        """See `Transaction.advance`."""
         self._write("move a position")
         self._staged.leases += (lease,)
         self._staged.positions += ((lease, position),)
@@ -125,6 +131,10 @@ class MemoryTransaction:
         if messages:
             self._write("enqueue a message")
             self._staged.outbox += tuple(messages)
+
+    async def end_part(self) -> None:
+        """See `Transaction.end_part`. There is no session to close."""
+        self._open("end a part")
 
     async def savepoint(self) -> MemorySavepoint:
         """See `Transaction.savepoint`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headrace.testing.conformance.storage_batches import BatchClauses
 from headrace.testing.conformance.storage_inbox import InboxClauses
 from headrace.testing.conformance.storage_leases import LeaseClauses
 from headrace.testing.conformance.storage_life import LifeClauses
@@ -11,7 +12,13 @@ from headrace.testing.conformance.storage_units import UnitClauses
 
 
 class StorageKit(
-    UnitClauses, OutboxClauses, InboxClauses, ParkedClauses, LeaseClauses, LifeClauses
+    UnitClauses,
+    OutboxClauses,
+    InboxClauses,
+    BatchClauses,
+    ParkedClauses,
+    LeaseClauses,
+    LifeClauses,
 ):
     """What a `Storage` promises, a clause each.
 

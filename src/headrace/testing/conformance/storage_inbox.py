@@ -26,7 +26,7 @@ class InboxClauses(StorageSteps):
         async with self.running() as storage:
             lease, tried = await self.lease(storage), message()
             async with self.opened(storage) as transaction:
-                same(await transaction.admit(lease, GROUP, tried), Verdict.NEW)
+                same(await transaction.admit(lease, GROUP, [tried]), [Verdict.NEW])
                 await transaction.rollback()
             same(await self.handle(storage, lease, tried), Verdict.NEW)
 
@@ -36,10 +36,10 @@ class InboxClauses(StorageSteps):
             one, two = await self.leases(storage, 2)
             wanted = message()
             async with self.opened(storage) as first, self.opened(storage) as second:
-                same(await first.admit(one, GROUP, wanted), Verdict.NEW)
-                waiting = await self.started(second.admit(two, GROUP, wanted))
+                same(await first.admit(one, GROUP, [wanted]), [Verdict.NEW])
+                waiting = await self.started(second.admit(two, GROUP, [wanted]))
                 await first.commit()
-                same(await self.in_time(waiting), Verdict.DUPLICATE)
+                same(await self.in_time(waiting), [Verdict.DUPLICATE])
                 await second.rollback()
 
     async def test_the_second_waits_and_takes_over(self) -> None:
@@ -48,10 +48,10 @@ class InboxClauses(StorageSteps):
             one, two = await self.leases(storage, 2)
             wanted = message()
             async with self.opened(storage) as first, self.opened(storage) as second:
-                same(await first.admit(one, GROUP, wanted), Verdict.NEW)
-                waiting = await self.started(second.admit(two, GROUP, wanted))
+                same(await first.admit(one, GROUP, [wanted]), [Verdict.NEW])
+                waiting = await self.started(second.admit(two, GROUP, [wanted]))
                 await first.rollback()
-                same(await self.in_time(waiting), Verdict.NEW)
+                same(await self.in_time(waiting), [Verdict.NEW])
                 await second.commit()
             same(await self.handle(storage, one, wanted), Verdict.DUPLICATE)
 
@@ -133,6 +133,17 @@ class InboxClauses(StorageSteps):
             same(await storage.forget(inbox_older_than_seconds=age, limit=2), 0, "the rest")
             same(await self.handle(storage, lease, young), Verdict.DUPLICATE)
             same(await self.handle(storage, lease, old[0]), Verdict.NEW)
+
+    async def test_types_are_read_beside_a_writer(self) -> None:
+        """`learn_types` without types only reads: it waits for nobody who writes (G14)."""
+        async with self.running() as storage:
+            lease = await self.lease(storage)
+            await storage.learn_types(GROUP, ["a"])
+            async with self.opened(storage) as writer:
+                await writer.admit(lease, GROUP, [message()])
+                same(await self.in_time(storage.learn_types(GROUP, ())), frozenset("a"))
+                await writer.commit()
+            same(await storage.learn_types("nobody", ()), frozenset[str]())
 
     async def test_types_add_up(self) -> None:
         """`learn_types` adds to what the group knows and returns all that it ever knew (G14)."""

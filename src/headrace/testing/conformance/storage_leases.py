@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from headrace.errors import LeaseLost
 from headrace.leases import clock
-from headrace.storage import Lease, LeaseGrant, State, Storage, Verdict
+from headrace.storage import Lease, LeaseGrant, State, Storage, Verdict, group_queue
 from headrace.testing.conformance.kit import holds, only, refused, same
 from headrace.testing.conformance.samples import message
 from headrace.testing.conformance.storage_steps import (
@@ -62,7 +62,7 @@ class LeaseClauses(StorageSteps):
             renewed = await self.lease(storage, "a")
             same(renewed.token, first.token, "the token of a renewal")
             for owner in ("a", "b", "a"):
-                await storage.release([renewed], leaving=True)
+                await storage.release(QUEUE, renewed.owner, [renewed], leaving=True)
                 taken = await self.lease(storage, owner)
                 holds(taken.token > renewed.token, f"token {taken.token} after {renewed.token}")
                 renewed = taken
@@ -82,7 +82,7 @@ class LeaseClauses(StorageSteps):
         async with self.running() as storage:
             first = await self.lease(storage, "a")
             same(first.unclean, False, "unclean, of a partition that nobody had")
-            await storage.release([first], leaving=True)
+            await storage.release(QUEUE, first.owner, [first], leaving=True)
             same((await self.lease(storage, "b")).unclean, False, "unclean, after a release")
 
     async def test_a_renewal_puts_the_expiry_off(self) -> None:
@@ -106,7 +106,7 @@ class LeaseClauses(StorageSteps):
         """A release with an old token does not take the partition from its new owner (G6)."""
         async with self.running() as storage:
             lost, taken = await self.taken_over(storage)
-            await storage.release([lost])
+            await storage.release(QUEUE, lost.owner, [lost])
             same(await self._held(storage, "c"), [], "what a third gets")
             same((await self.lease(storage, "b")).token, taken.token, "the token of the owner")
 
@@ -115,8 +115,28 @@ class LeaseClauses(StorageSteps):
         async with self.running() as storage:
             await self._settled(storage, "ab", 4)
             grant = await self._grant(storage, "a", 4)
-            await storage.release(grant.held, leaving=True)
+            await storage.release(QUEUE, "a", grant.held, leaving=True)
             same(self._partitions(await self._grant(storage, "b", 4)), [0, 1, 2, 3])
+
+    async def test_who_leaves_with_nothing_is_not_counted(self) -> None:
+        """With `leaving`, an owner that never got a lease is not counted any more either (G10)."""
+        async with self.running() as storage:
+            await self._grant(storage, "a", 4)
+            await self._grant(storage, "b", 4)
+            await storage.release(QUEUE, "b", [], leaving=True)
+            grant = await self._grant(storage, "a", 4)
+            same(list(grant.surplus), [], "what the other is to give back")
+
+    async def test_a_release_names_its_queue(self) -> None:
+        """Who leaves one queue keeps its place in another (G10)."""
+        async with self.running() as storage:
+            other = group_queue("other", "orders")
+            kept = await self.lease(storage, "a", queue=other)
+            left = await self.lease(storage, "a")
+            await storage.release(QUEUE, "a", [left], leaving=True)
+            grant = await storage.lease(other, "b", partitions=1, seconds=LONG_SECONDS)
+            same(list(grant.held), [], "what another owner gets of the queue that was not left")
+            same((await self.lease(storage, "a", queue=other)).token, kept.token)
 
     async def test_a_dead_owner_is_not_counted(self) -> None:
         """An owner whose heartbeat has expired has no share (G6)."""
@@ -136,7 +156,7 @@ class LeaseClauses(StorageSteps):
                     await transaction.commit()
             same((await self.lease(storage, "a")).position, "12", "the owner's position")
             same(await storage.positions(QUEUE), {0: "12"}, "the group's positions")
-            await storage.release([lease], leaving=True)
+            await storage.release(QUEUE, lease.owner, [lease], leaving=True)
             same((await self.lease(storage, "b")).position, "12", "the next owner's position")
 
     async def test_the_deadline_is_never_late(self) -> None:
@@ -211,7 +231,7 @@ class LeaseClauses(StorageSteps):
         async with self.running() as storage:
             lease = await self.lease(storage, "a", seconds=self.short_seconds)
             async with self.opened(storage) as transaction:
-                await transaction.admit(lease, GROUP, message())
+                await transaction.admit(lease, GROUP, [message()])
                 transaction.advance(lease, "7")
                 await self.pass_seconds(self.short_seconds * 1.2)
                 takeover = await self.started(self.lease(storage, "b"))
@@ -229,7 +249,7 @@ class LeaseClauses(StorageSteps):
             lease = await self.lease(storage, "a")
             await self.park(storage, lease, message(), state=State.READY, attempts=1)
             before = await self.runnable(storage)
-            await storage.release([lease], leaving=True)
+            await storage.release(QUEUE, lease.owner, [lease], leaving=True)
             await self.lease(storage, "b")
             await refused(LeaseLost, call(storage, lease))
             same(await self.runnable(storage), before, "the parked messages")
@@ -244,7 +264,7 @@ class LeaseClauses(StorageSteps):
         for _ in range(2):
             for owner in owners:
                 grant = await self._grant(storage, owner, partitions)
-                await storage.release(grant.surplus)
+                await storage.release(QUEUE, owner, grant.surplus)
         for owner in owners:
             held[owner] = self._partitions(await self._grant(storage, owner, partitions))
         return held

@@ -78,7 +78,7 @@ class LifeClauses(StorageSteps):
             same(list[Stored](await storage.dead_letters()), list[Stored](dead), "the dead letters")
             same(await storage.positions(QUEUE), {0: "7"}, "the positions")
             same(await storage.learn_types(GROUP, ["b"]), frozenset("ab"), "the types")
-            await storage.release([lease], leaving=True)
+            await storage.release(QUEUE, lease.owner, [lease], leaving=True)
             again = await self.lease(storage, "b")
             holds(again.token > lease.token, f"token {again.token} after {lease.token}")
             same(await self.handle(storage, again, seen), Verdict.DUPLICATE)

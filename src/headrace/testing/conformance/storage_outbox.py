@@ -107,7 +107,7 @@ class OutboxClauses(StorageSteps):
         async with self.running() as storage:
             lease = await self.lease(storage)
             async with self.opened(storage) as held:
-                await held.admit(lease, GROUP, message())
+                await held.admit(lease, GROUP, [message()])
                 held.enqueue([message(data=b"held")])
                 other = await self.started(self.enqueue(storage, message(data=b"other")))
                 drained = await self._drain(storage)

@@ -177,6 +177,26 @@ class ParkedClauses(StorageSteps):
             same((again.position, again.state), (row.position, State.WAITING))
             same((again.attempts, again.failure), (2, BOOM))
 
+    async def test_a_repark_without_a_failure_keeps_the_last(self) -> None:
+        """A `repark` with no failure and no attempts leaves both as they were (G9)."""
+        async with self.running() as storage:
+            lease = await self.lease(storage)
+            await self.park(storage, lease, message(), state=State.READY, attempts=3, failure=BOOM)
+            [row] = await self.runnable(storage)
+            await storage.repark(lease, row, state=State.DEAD)
+            [dead] = await storage.dead_letters()
+            same((dead.failure, dead.attempts), (BOOM, 3))
+
+    async def test_a_row_that_is_gone_is_not_put_back(self) -> None:
+        """A `repark` of a message that was dropped meanwhile is no error and brings nothing back (G9)."""
+        async with self.running() as storage:
+            lease = await self.lease(storage)
+            await self.park(storage, lease, message(), state=State.DEAD, failure=BOOM)
+            [dead] = await storage.dead_letters()
+            await storage.drop([dead.position])
+            await storage.repark(lease, dead, state=State.READY)
+            same(await self.runnable(storage), [])
+
     async def test_a_drop_releases_the_key(self) -> None:
         """Dropping a dead letter lets what it held run (G9)."""
         async with self.running() as storage:

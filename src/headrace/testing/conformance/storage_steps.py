@@ -111,7 +111,7 @@ class StorageSteps(Kit):
     async def taken_over(self, storage: Storage) -> tuple[Lease, Lease]:
         """The lease that an owner lost, and the one of the owner that has it now."""
         lost = await self.lease(storage, "a")
-        await storage.release([lost], leaving=True)
+        await storage.release(QUEUE, lost.owner, [lost], leaving=True)
         return lost, await self.lease(storage, "b")
 
     async def handle(
@@ -119,9 +119,18 @@ class StorageSteps(Kit):
     ) -> Verdict:
         """Admit a message and commit."""
         async with self.opened(storage) as transaction:
-            verdict = await transaction.admit(lease, group, message)
+            [verdict] = await transaction.admit(lease, group, [message])
             await transaction.commit()
         return verdict
+
+    async def handle_all(
+        self, storage: Storage, lease: Lease, messages: Sequence[Message]
+    ) -> list[Verdict]:
+        """Admit messages together and commit."""
+        async with self.opened(storage) as transaction:
+            verdicts = await transaction.admit(lease, GROUP, messages)
+            await transaction.commit()
+        return list(verdicts)
 
     async def park(
         self,
@@ -136,7 +145,7 @@ class StorageSteps(Kit):
         """Admit and park messages, a transaction each."""
         for each in messages:
             async with self.opened(storage) as transaction:
-                await transaction.admit(lease, GROUP, each)
+                await transaction.admit(lease, GROUP, [each])
                 transaction.park(
                     lease,
                     each,

@@ -51,7 +51,7 @@ class UnitClauses(StorageSteps):
                 holds(transaction.touched, "not touched after enqueue")
                 await transaction.rollback()
             async with self.opened(storage) as transaction:
-                await transaction.admit(lease, GROUP, message())
+                await transaction.admit(lease, GROUP, [message()])
                 holds(transaction.touched, "not touched after admit")
                 await transaction.rollback()
 
@@ -125,7 +125,7 @@ class UnitClauses(StorageSteps):
                 transaction.enqueue([message()])
                 transaction.doom(error)
                 holds(transaction.doomed is error, "`doomed` is not the error")
-                raised = await refused(RuntimeError, transaction.admit(lease, GROUP, message()))
+                raised = await refused(RuntimeError, transaction.admit(lease, GROUP, [message()]))
                 holds(raised is error, "admit raised another error than the doom")
                 raised = await refused(RuntimeError, transaction.commit())
                 holds(raised is error, "commit raised another error than the doom")
@@ -176,8 +176,9 @@ class UnitClauses(StorageSteps):
         refused_now(UnitOfWorkClosed, lambda: transaction.enqueue([late]))
         refused_now(UnitOfWorkClosed, lambda: transaction.advance(lease, "8"))
         refused_now(UnitOfWorkClosed, lambda: transaction.park(lease, late, state=State.DEAD))
-        await refused(UnitOfWorkClosed, transaction.admit(lease, GROUP, late))
+        await refused(UnitOfWorkClosed, transaction.admit(lease, GROUP, [late]))
         await refused(UnitOfWorkClosed, transaction.resume(lease, stored))
+        await refused(UnitOfWorkClosed, transaction.end_part())
         await refused(UnitOfWorkClosed, transaction.savepoint())
         await refused(UnitOfWorkClosed, transaction.commit())
 
@@ -209,8 +210,8 @@ class UnitClauses(StorageSteps):
             one, two = await self.leases(storage, 2)
             wanted = message()
             async with self.opened(storage) as first, self.opened(storage) as second:
-                same(await first.admit(one, GROUP, wanted), Verdict.NEW)
-                waiting = await self.started(second.admit(two, GROUP, wanted))
+                same(await first.admit(one, GROUP, [wanted]), [Verdict.NEW])
+                waiting = await self.started(second.admit(two, GROUP, [wanted]))
                 waiting.cancel()
                 await self.started(waiting)
                 await second.rollback()
@@ -227,7 +228,7 @@ class UnitClauses(StorageSteps):
 
     async def _write(self, transaction: Transaction, lease: Lease, admitted: Message) -> None:
         """All four kinds of write."""
-        await transaction.admit(lease, GROUP, admitted)
+        await transaction.admit(lease, GROUP, [admitted])
         self._stage(transaction, lease)
 
     def _stage(self, transaction: Transaction, lease: Lease) -> None:
