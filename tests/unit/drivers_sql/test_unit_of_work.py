@@ -160,11 +160,15 @@ async def test_a_failed_savepoint_is_recoverable(storage: SqlStorage) -> None:
     session = session_of(storage, transaction)
     session.add(Account(name="ann"))
     await session.flush()
-    with pytest.raises(IntegrityError):
+
+    async def fail_alone() -> None:
         async with session.begin_nested():
             session.add(Account(name="bob"))
             await session.flush()
             await session.execute(text("INSERT INTO account VALUES ('ann', 0)"))
+
+    with pytest.raises(IntegrityError):
+        await fail_alone()
     assert transaction.doomed is None
     session.add(Account(name="eve"))
     await transaction.commit()

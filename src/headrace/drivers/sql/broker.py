@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, cast
@@ -244,7 +244,7 @@ class SqlBroker:
         return self._storage
 
     @asynccontextmanager
-    async def _reaching(self) -> AsyncIterator[Database]:
+    async def _reaching(self) -> AsyncGenerator[Database]:
         storage = self._reachable()
         try:
             yield storage.database

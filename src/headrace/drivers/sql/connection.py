@@ -12,7 +12,8 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from queue import SimpleQueue
+from typing import Any, Final, TypeVar
 
 import aiosqlite
 
@@ -26,6 +27,8 @@ CHUNK_ROWS: Final = 1_000
 
 class BufferedConnection(aiosqlite.Connection):
     """An aiosqlite connection in autocommit mode whose transactions are begun and ended by Headrace alone."""
+
+    _tx: SimpleQueue[tuple[asyncio.Future[Any] | None, Callable[[], Any]]]
 
     def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
         super().__init__(connector, CHUNK_ROWS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -137,7 +137,7 @@ class Database:
                 await greenlet_spawn(link.connection.close)
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[Link]:
+    async def writing(self) -> AsyncGenerator[Link]:
         """A short transaction of Headrace's own: `link.run(steps, commit=True)` ends it, anything else undoes it."""
         link = await self.take()
         try:

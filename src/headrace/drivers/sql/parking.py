@@ -57,6 +57,9 @@ due: Final = or_(
 )
 """A row whose own state lets it run now."""
 
+# As a list, so that the index skips dead letters however many there are.
+_living: Final = queue.c.state.in_((int(State.READY), int(State.WAITING), int(State.HELD)))
+
 _may_run: Final = and_(
     queue.c.position == bindparam("r_position", type_=BigInteger), due, ~_earlier()
 )
@@ -201,6 +204,7 @@ runnable: Final = (
     .where(
         queue.c.queue == bindparam("queue", type_=String),
         queue.c.head == 1,
+        _living,
         queue.c.partition.in_(bindparam("partitions", expanding=True)),
         due,
     )
@@ -215,7 +219,7 @@ due_in: Final = select(
 ).where(
     queue.c.queue == bindparam("queue", type_=String),
     queue.c.head == 1,
-    queue.c.state != int(State.DEAD),
+    _living,
     queue.c.partition.in_(bindparam("partitions", expanding=True)),
 )
 """When the next of these messages may run (0: now), and the time."""
