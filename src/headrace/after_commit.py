@@ -14,7 +14,10 @@ from headrace.telemetry import Count, Telemetry
 from headrace.unit_of_work import current_unit
 
 CONCURRENCY = 16
-"""Handlers that run at a time. More wait; it bounds connections and memory, not speed: the send does not wait."""
+"""Handlers that run at a time; more wait, so that a burst does not take all connections."""
+
+PENDING = 1000
+"""Handlers that have not ended, at which new sends begin to wait. Each is a task of some kilobytes."""
 
 
 class AfterCommit:
@@ -42,18 +45,23 @@ class AfterCommit:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
+    async def room(self) -> None:
+        """Wait while more handlers are pending than memory is meant to hold (G11). A handler's own sends do not wait."""
+        while len(self._tasks) >= PENDING:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+
     async def drain(self, timeout_seconds: float) -> None:
-        """Wait for the handlers under way, at most so long, then cancel the rest."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=timeout_seconds)
+        """Wait for the handlers under way, and those that they cause, at most so long, then cancel the rest."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout_seconds
+        while self._tasks and clock() < deadline:
+            await asyncio.wait(self._tasks, timeout=deadline - clock())
+        if late := list(self._tasks):
             for task in late:
                 task.cancel()
-            if late:
-                self._telemetry.count(Count.AFTER_COMMIT_FAILED, len(late))
-                self._telemetry.warning(
-                    f"{len(late)} after-commit handlers were cancelled by the stop"
-                )
-                await asyncio.wait(late)
+            self._telemetry.count(Count.AFTER_COMMIT_FAILED, len(late))
+            self._telemetry.warning(f"{len(late)} after-commit handlers were cancelled by the stop")
+            await asyncio.wait(late)
         self._gate = None
         self._runners.clear()
 
@@ -72,7 +80,7 @@ class AfterCommit:
                 if run is None:
                     run = await self._mediator.emitter.dispatcher.runner_of(binding.name, [binding])
                     self._runners[binding] = run
-                await self._mediator.run_apart(run, event, cause)
+                await self._mediator.units.run_apart(run, event, cause)
             except Exception as error:
                 self._telemetry.count(Count.AFTER_COMMIT_FAILED)
                 self._telemetry.error(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, cast, get_args
 
 from headrace.assembly import Parts, Settings, assemble
 from headrace.broker import Broker, Topic
 from headrace.codec import Codec
 from headrace.dead_letters import DeadLetters
 from headrace.emitter import Unhandled
-from headrace.errors import AppNotRunning, WiringError
+from headrace.errors import AppNotRunning, ConfigurationError, WiringError
 from headrace.limits import Limits
 from headrace.maps import EventMap, RequestMap
 from headrace.messages import Request
@@ -23,7 +24,7 @@ from headrace.module import Module
 from headrace.storage import Storage
 from headrace.subscriptions import Subscription
 from headrace.telemetry import Telemetry
-from headrace.unit_of_work import current_unit
+from headrace.text import forbidden_character
 
 R = TypeVar("R")
 
@@ -37,7 +38,7 @@ class Headrace:
     Use it as `async with app:`; it can be started again after it stopped, also on another event loop.
 
     Args:
-        name: names the app on the wire (`source`), its outbox, and its default consumer group.
+        name: not empty; names the app on the wire (`source`), its outbox, and its default consumer group.
         requests: which handler takes which request.
         events: which handlers run for which event.
         modules: bounded contexts with bindings, providers and subscriptions of their own.
@@ -77,6 +78,7 @@ class Headrace:
         limits: Limits | None = None,
         unhandled: Unhandled = "warn",
     ) -> None:
+        _check_settings(name, roles, unhandled)
         self._settings = Settings(
             name=name,
             requests=requests or RequestMap(),
@@ -97,6 +99,8 @@ class Headrace:
         self.telemetry = Telemetry(name)
         self._parts: Parts = assemble(self._settings, self.telemetry)
         self._running: AsyncExitStack | None = None
+        self._changing: asyncio.Lock | None = None
+        self._waiting = 0
 
     @property
     def name(self) -> str:
@@ -149,16 +153,11 @@ class Headrace:
         """Send a request to its handler and answer the response; see `RequestMediator.send`.
 
         Raises:
-            AppNotRunning: the app is not started, or it is stopping.
+            AppNotRunning: the app is not started, or it is stopping and this send is no part of one that is under way.
         """
         # While the app runs, an attribute of the instance stands before this method: the mediator's own `send`.
-        if self._running is not None and _inside_a_unit():
-            return self._parts.mediator.send(
-                request, correlation_id=correlation_id, metadata=metadata, savepoint=savepoint
-            )
-        state = "is stopping" if self._running is not None else "is not running"
         raise AppNotRunning(
-            f"{type(request).__qualname__} was sent, but the app {self.name!r} {state}; nothing was done. Send inside "
+            f"{type(request).__qualname__} was sent, but the app {self.name!r} is not running; nothing was done. Send inside "
             f"`async with app:` (in FastAPI: in the lifespan)."
         )
 
@@ -183,26 +182,45 @@ class Headrace:
             StorageUnavailable: the database cannot be reached.
             BrokerUnavailable: the broker cannot be reached.
         """
-        if self._running is not None:
-            return
-        self.check()
-        async with AsyncExitStack() as stack:
-            await self._parts.start(stack, _owner())
-            self._running = stack.pop_all()
-        self.__dict__["send"] = self._parts.mediator.send
-        self.telemetry.info(f"{self.name} is running ({self._parts.description()})")
+        async with self._turn():
+            if self._running is not None:
+                return
+            self.check()
+            async with AsyncExitStack() as stack:
+                await self._parts.start(stack, _owner())
+                self._running = stack.pop_all()
+            self.__dict__["send"] = self._parts.mediator.send
+            self.telemetry.info(f"{self.name} is running ({self._parts.description()})")
 
     async def stop(self) -> None:
         """Take no further sends, let what is in flight finish within `Limits.drain_seconds`, close everything (G10)."""
-        stack = self._running
-        if stack is None:
-            return
-        self.__dict__.pop("send", None)
+        async with self._turn():
+            stack = self._running
+            if stack is None:
+                return
+            try:
+                await (
+                    stack.aclose()
+                )  # first of all it makes the mediator refuse what comes from outside
+            finally:
+                self.__dict__.pop("send", None)
+                self._running = None
+                self.telemetry.info(f"{self.name} has stopped")
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None]:
+        """Starts and stops come one after another: the second of two waits for the first and finds its work done."""
+        lock = self._changing = self._changing or asyncio.Lock()
+        self._waiting += 1
         try:
-            await stack.aclose()
+            async with lock:
+                yield
         finally:
-            self._running = None
-            self.telemetry.info(f"{self.name} has stopped")
+            self._waiting -= 1
+            if (
+                not self._waiting
+            ):  # nothing of an event loop is kept: the next start may be on another
+                self._changing = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -222,13 +240,32 @@ class Headrace:
         twin._settings = change(self._settings)
         twin.telemetry = Telemetry(twin._settings.name)
         twin._parts = assemble(twin._settings, twin.telemetry)
-        twin._running = None
+        twin._running = twin._changing = None
+        twin._waiting = 0
         return twin
 
 
-def _inside_a_unit() -> bool:
-    unit = current_unit.get()
-    return unit is not None and not unit.closed
+def _check_settings(name: object, roles: object, unhandled: object) -> None:
+    """What a type checker would have found: a misspelt role or mode would do nothing, in silence."""
+    if not isinstance(name, str) or not name.strip() or forbidden_character(name) is not None:
+        raise ConfigurationError(
+            f"Headrace({name!r}): the name goes onto the wire; give text that is not empty and has no control characters, such "
+            f'as "meetings".'
+        )
+    known = get_args(Role)
+    given: tuple[object, ...] = (
+        tuple(cast("Collection[object]", roles))
+        if isinstance(roles, Collection) and not isinstance(roles, str)
+        else (roles,)
+    )
+    if isinstance(roles, str) or not given or any(role not in known for role in given):
+        raise ConfigurationError(
+            f"roles={roles!r}: give a set of {', '.join(repr(r) for r in known)}, such as {{'send'}}; leave it out for all."
+        )
+    if unhandled not in get_args(Unhandled):
+        raise ConfigurationError(
+            f"unhandled={unhandled!r}: give one of {', '.join(repr(u) for u in get_args(Unhandled))}."
+        )
 
 
 def _owner() -> str:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 from headrace.after_commit import AfterCommit
 from headrace.bindings import Binding
@@ -14,6 +14,7 @@ from headrace.broker import Broker, Topic
 from headrace.consumer import Consumer
 from headrace.container import Container
 from headrace.dead_letters import DeadLetters
+from headrace.delivery import Deliver
 from headrace.dishka_container import as_container
 from headrace.dispatcher import EventDispatcher
 from headrace.emitter import EventEmitter, Unhandled
@@ -241,8 +242,10 @@ class Parts:
         self.mediator.emitter.dispatcher.middlewares = await self._middlewares(
             self.settings.event_middlewares
         )
-        self.mediator.after_commit = self.after_commit.run
-        self.mediator.on_outbox = self._on_outbox
+        self.mediator.units.after_commit = self.after_commit.run
+        self.mediator.units.on_outbox = self._on_outbox
+        if self.mediator.emitter.has_after_commit:
+            self.mediator.units.throttle = self.after_commit.room
         await self.mediator.prepare()
 
     def _on_outbox(self) -> None:
@@ -256,7 +259,10 @@ class Parts:
         plan = await self.mediator.injector.ready(
             self.mediator.injector.plan(kind, skip_first=False)
         )
-        return cast(Middleware, kind(**{a.name: a.value for a in plan.arguments}))
+        positional = [a.value for a in plan.arguments if not a.keyword]
+        return cast(
+            Middleware, kind(*positional, **{a.name: a.value for a in plan.arguments if a.keyword})
+        )
 
     async def _start_relay(self, broker: Broker, stack: AsyncExitStack, owner: str) -> None:
         if "relay" not in self.settings.roles or self.storage is None:
@@ -302,7 +308,7 @@ class Parts:
         consumers, self.consumers = self.consumers, []
         await asyncio.gather(*(consumer.stop() for consumer in consumers))
 
-    async def _deliver(self, group: Group) -> Callable[..., Awaitable[bool]]:
+    async def _deliver(self, group: Group) -> Deliver:
         dispatcher = self.mediator.emitter.dispatcher
         runners: dict[type, EventRunner] = {
             kind: await dispatcher.runner_of(kind.__qualname__, group.events.handlers_of(kind))
@@ -315,19 +321,26 @@ class Parts:
             message: Message,
             group: str,
             begin: Callable[[Transaction], Awaitable[bool]],
+            /,
         ) -> bool:
             run: EventRunner = runners[type(event)]
-            return await self.mediator.deliver(run, event, message, storage, begin)
+            return await self.mediator.units.deliver(run, event, message, storage, begin)
 
         return deliver
 
     async def _drain(self) -> None:
-        seconds = self.settings.limits.drain_seconds
-        await self.mediator.idle(seconds)
-        await self.after_commit.drain(seconds)
+        """One deadline for all: sends first, because they cause the rest."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self.settings.limits.drain_seconds
+
+        def left() -> float:
+            return max(0.0, deadline - clock())
+
+        await self.mediator.drain(left())
+        await self.after_commit.drain(left())
         if self.broker is None or (self.bookkeeping.durable and self.broker.guarantees.durable):
             return
         try:  # what lives in memory would be gone with the process
-            await self.settle(seconds)
+            await self.settle(left())
         except DrainTimeout as error:
             self.telemetry.warning(f"{error} It was in memory and is lost.")

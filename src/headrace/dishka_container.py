@@ -5,16 +5,16 @@ Source: dishka, https://dishka.readthedocs.io (scopes, providers, context data).
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from headrace.container import Container, Lifetime, RunningUnit, Scope
 from headrace.envelope import Envelope
 from headrace.errors import BindingError
+from headrace.signatures import where
 
 if TYPE_CHECKING:
-    from dishka import AsyncContainer, Provider
+    from dishka import AsyncContainer, BaseScope, Provider
     from dishka.dependency_source import Factory
     from dishka.entities.key import DependencyKey
     from dishka.registry import Registry
@@ -51,7 +51,7 @@ def headrace_provider(*kinds: type, mediator: type | None = None) -> Provider:
     return provider
 
 
-def _provide(kind: type) -> object:
+def _provide(kind: type) -> Callable[[RunningUnit], object]:
     def provide(unit: RunningUnit) -> object:
         return unit.provide(kind)
 
@@ -72,10 +72,12 @@ class _Scope:
 
 
 def _get(container: AsyncContainer, key: object) -> Awaitable[object]:
+    # dishka's overloads know classes only; whatever else its own `hint_to_dependency_key` understands works too.
+    get = cast("Callable[..., Awaitable[object]]", container.get)
     if isinstance(key, type):
-        return container.get(key)
+        return get(key)
     named = _dependency_key(key)
-    return container.get(named.type_hint, named.component)
+    return get(named.type_hint, named.component)
 
 
 def _dependency_key(hint: object) -> DependencyKey:
@@ -110,14 +112,6 @@ class DishkaContainer:
         self._own = existing is None
         self._container: AsyncContainer | None = existing
         self._setup_faults: list[str] = []
-        if existing is not None and providers:
-            raise BindingError(
-                "providers= and container= were both given: one app, one pool. Put the providers into the container."
-            )
-        if existing is not None and overrides:
-            raise BindingError(
-                "overrides cannot reach into an existing container. Build the container for the test with the fakes in it."
-            )
         self._providers = [self._as_provider(p) for p in providers]
         self._overrides = [
             self._as_override(key, value) for key, value in (overrides or {}).items()
@@ -150,13 +144,12 @@ class DishkaContainer:
             provider.provide(_constant(value), provides=key, scope=DishkaScope.APP)
         return provider
 
-    def _guarded(self, provider: Provider, source: type, provides: type, scope: object) -> None:
+    def _guarded(self, provider: Provider, source: type, provides: type, scope: BaseScope) -> None:
         try:
-            provider.provide(source, provides=provides, scope=scope)  # pyright: ignore[reportArgumentType]  # type: ignore[arg-type]
+            provider.provide(source, provides=provides, scope=scope)
         except Exception as error:  # dishka raises several kinds for names that do not resolve and missing annotations
-            place = inspect.getsourcefile(source) or "?"
             self._setup_faults.append(
-                f"provider {source.__qualname__} ({place}) cannot be built: {error} "
+                f"provider {source.__qualname__} ({where(source)}) cannot be built: {error} "
                 f"Give each parameter of its __init__ an annotation that resolves at run time."
             )
 
@@ -233,7 +226,7 @@ def _find(
     return None
 
 
-def _constant(value: object) -> object:
+def _constant(value: object) -> Callable[[], object]:
     def the_instance() -> object:
         return value
 
@@ -241,20 +234,50 @@ def _constant(value: object) -> object:
 
 
 def as_container(
-    providers: Sequence[object], container: object | None, **settings: object
+    providers: Sequence[object],
+    container: object | None,
+    *,
+    kinds: Sequence[type] = (),
+    mediator: type | None = None,
+    overrides: Mapping[type, object] | None = None,
 ) -> Container:
-    """The container of an app: from providers, from a dishka container, or an object that is a `Container` already."""
+    """The container of an app: from providers, from a dishka container, or an object that is a `Container` already.
+
+    Args:
+        providers: see `DishkaContainer`.
+        container: one that exists already, or None.
+        kinds: see `DishkaContainer`.
+        mediator: see `DishkaContainer`.
+        overrides: see `DishkaContainer`.
+
+    Raises:
+        BindingError: both were given, or container is neither.
+    """
     if container is None:
-        return DishkaContainer(providers, **settings)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        return DishkaContainer(providers, kinds=kinds, mediator=mediator, overrides=overrides)
+    needed = ("lifetime", "faults", "start", "stop", "get", "scope")
+    missing = [name for name in needed if not hasattr(container, name)]
+    if not missing:
+        _refuse_both(providers, overrides)
+        return cast(Container, container)
     from dishka import AsyncContainer
 
     if isinstance(container, AsyncContainer):
-        return DishkaContainer(providers, existing=container, **settings)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    needed = ("lifetime", "faults", "start", "stop", "get", "scope")
-    missing = [name for name in needed if not hasattr(container, name)]
-    if missing:
+        _refuse_both(providers, overrides)
+        return DishkaContainer(kinds=kinds, mediator=mediator, existing=container)
+    raise BindingError(
+        f"container={container!r} is neither a dishka AsyncContainer nor a headrace Container "
+        f"(it lacks {', '.join(missing)}). Pass dishka.make_async_container(...) or implement headrace.container.Container."
+    )
+
+
+def _refuse_both(providers: Sequence[object], overrides: Mapping[type, object] | None) -> None:
+    if providers:
         raise BindingError(
-            f"container={container!r} is neither a dishka AsyncContainer nor a headrace Container "
-            f"(it lacks {', '.join(missing)}). Pass dishka.make_async_container(...) or implement headrace.container.Container."
+            "providers= (of the app or of a module) and container= were both given: one app, one pool. Put the providers into "
+            "the container."
         )
-    return cast(Container, container)
+    if overrides:
+        raise BindingError(
+            "overrides cannot reach into an existing container. Build the container for the test with the fakes in it."
+        )

@@ -29,6 +29,7 @@ class GraphFaults:
         self._storage_kinds = frozenset(storage_kinds)
         self._done: set[tuple[object, int]] = set()
         self._faults: dict[str, None] = {}
+        self._around: list[tuple[object, str]] = []
 
     def all(self, needs: Iterable[tuple[str, DependencyKey]]) -> list[str]:
         """The faults on the way to what is needed and in every other factory."""
@@ -43,21 +44,29 @@ class GraphFaults:
 
     def _walk(self, key: DependencyKey, level: int, path: list[str]) -> None:
         name = _name(key)
-        if name in path:
+        found = self._find(key, level)
+        if found is not None:
+            name += _made_at(found[0])
+        around = [known for known, _ in self._around]
+        if (key, level) in around:
+            circle = [drawn for _, drawn in self._around[around.index((key, level)) :]]
+            first = circle.index(min(circle))  # one circle is one fault, wherever it was entered
+            drawn = " -> ".join([*circle[first:], *circle[:first], circle[first]])
             self._faults[
-                f"dependencies go round in a circle: {' -> '.join([*path[path.index(name) :], name])}."
+                f"dependencies go round in a circle: {drawn}. Let one of them do without the other."
             ] = None
             return
         if (key, level) in self._done or key.is_const() or key.is_type_var():
             return
-        found = self._find(key, level)
         if found is None:
             self._missing(key, level, [*path, name])
             return
-        self._done.add((key, level))
         factory, own_level = found
+        self._around.append(((key, level), name))
         for dependency in (*factory.dependencies, *factory.kw_dependencies.values()):
-            self._walk(dependency, own_level, [*path, name + _made_at(factory)])
+            self._walk(dependency, own_level, [*path, name])
+        self._around.pop()
+        self._done.add((key, level))
 
     def _find(self, key: DependencyKey, level: int) -> tuple[Factory, int] | None:
         for at in range(level + 1):
@@ -73,6 +82,12 @@ class GraphFaults:
             self._faults[
                 f"{drawn}: {_name(key)} lives for one request, but something that lives as long as the app needs it. "
                 f"Give what needs it the REQUEST scope."
+            ] = None
+            return
+        if key.type_hint in self._storage_kinds:
+            self._faults[
+                f"{drawn}: the container does not provide {_name(key)}, which belongs to the running unit of work. Add "
+                f"headrace_provider({_name(key)}) to the container that you pass."
             ] = None
             return
         known = sorted({_name(k) for registry, _ in self._registries for k in registry.factories})
@@ -107,6 +122,10 @@ def _made_at(factory: Factory) -> str:
     try:
         file = inspect.getsourcefile(source)
         line = inspect.getsourcelines(source)[1]
-    except (TypeError, OSError, SyntaxError):  # no file, or one that is no Python: a notebook, a page
+    except (
+        TypeError,
+        OSError,
+        SyntaxError,
+    ):  # no file, or one that is no Python: a notebook, a page
         return ""
     return f" ({file}:{line})"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from headrace.bindings import Binding
 from headrace.container import Container, RunningUnit, Scope
+from headrace.dishka_container import as_container
 from headrace.errors import BindingError
 from headrace.injection import Injector
 from headrace.maps import EventMap
 from headrace.messages import Event
 from headrace.middleware import Middleware, compose
 from headrace.runners import EventRunner, event_runner
+
+if TYPE_CHECKING:
+    from dishka import AsyncContainer
 
 
 class DispatchUnit(RunningUnit, Protocol):
@@ -25,12 +29,16 @@ class DispatchUnit(RunningUnit, Protocol):
         """Open and keep the unit's scope."""
         ...
 
-    def branch(self) -> DispatchUnit:
+    def branch(self) -> Self:
         """A unit with a scope of its own, for a handler that runs in parallel."""
         ...
 
-    async def close_scope(self, error: BaseException | None) -> None:
-        """Finalize the scope, if one was opened."""
+    def merge(self, branch: Self, /) -> None:
+        """Take over what a branch has collected."""
+        ...
+
+    async def finish(self, error: BaseException | None) -> None:
+        """Close it and finalize its scope, if one was opened."""
         ...
 
 
@@ -42,7 +50,7 @@ class EventDispatcher:
 
     Args:
         event_map: which handlers run for which event.
-        container: where their dependencies come from.
+        container: where their dependencies come from: a dishka container, or another `headrace.container.Container`.
         concurrency: with more than 1, the handlers of an event run as that many tasks at a time, each with a scope of its
             own; the first error cancels the rest, several at once are an `ExceptionGroup`. Only for apps without storage,
             because handlers under one transaction can never run in parallel. Default 1: one after another.
@@ -52,7 +60,7 @@ class EventDispatcher:
     def __init__(
         self,
         event_map: EventMap,
-        container: Container,
+        container: Container | AsyncContainer,
         *,
         concurrency: int = 1,
         middlewares: Sequence[Middleware] = (),
@@ -62,10 +70,10 @@ class EventDispatcher:
                 f"EventDispatcher(concurrency={concurrency}): give 1 (one after another) or more."
             )
         self.event_map = event_map
-        self.container = container
+        self.container: Container = as_container((), container)
         self.concurrency = concurrency
         self.middlewares = tuple(middlewares)
-        self.injector = Injector(container)
+        self.injector = Injector(self.container)
         self.recorder: Callable[[Binding, object], None] | None = None
         """Told of each handler that has run; for `headrace.testing`."""
         self.runners: dict[type, EventRunner] = {}
@@ -160,28 +168,38 @@ def _sequence(singles: Sequence[EventRunner]) -> EventRunner:
 def _parallel(singles: Sequence[EventRunner], limit: int) -> EventRunner:
     async def one(
         single: EventRunner, event: Any, unit: DispatchUnit | None, gate: asyncio.Semaphore
-    ) -> list[Event]:
+    ) -> tuple[list[Event], DispatchUnit | None]:
         async with gate:
             branch = unit.branch() if unit is not None else None
             error: BaseException | None = None
             try:
-                return await single(event, branch) or []
+                return await single(event, branch) or [], branch
             except BaseException as raised:
                 error = raised
                 raise
             finally:
                 if branch is not None:
-                    await branch.close_scope(error)
+                    await branch.finish(error)
 
     async def run(event: Any, unit: Any) -> list[Event] | None:
         gate = asyncio.Semaphore(limit)
+        alone: BaseException | None = None
+        tasks: list[asyncio.Task[tuple[list[Event], DispatchUnit | None]]] = []
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(single, event, unit, gate)) for single in singles]
+                tasks += [group.create_task(one(single, event, unit, gate)) for single in singles]
         except BaseExceptionGroup as errors:
-            if len(errors.exceptions) == 1:
-                raise errors.exceptions[0] from None
-            raise
-        return [follow for task in tasks for follow in task.result()]
+            if len(errors.exceptions) > 1:
+                raise
+            alone = next(iter(errors.exceptions))
+        if alone is not None:  # outside of the except, which would change its cause or its context
+            raise alone
+        follow: list[Event] = []
+        for task in tasks:
+            raised, branch = task.result()
+            follow.extend(raised)
+            if branch is not None:
+                unit.merge(branch)
+        return follow
 
     return run

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from headrace.bindings import Binding
+from headrace.errors import MessageDefinitionError
 from headrace.maps import EventMap
 from headrace.module import Module
-from headrace.notifications import notification_of
+from headrace.notifications import Notification, notification_of
 from headrace.subscriptions import Subscription
 
 
@@ -48,7 +49,7 @@ def plan_groups(
                 chosen.setdefault(subscription, []).append(binding)
                 topics.setdefault(subscription, {})[topic] = None
     given = [*subscriptions, *(s for m in modules for s in _own(m))]
-    groups = tuple(_group(app, s, found, topics[s]) for s, found in chosen.items())
+    groups = tuple(_group(app, s, found, topics[s], everything) for s, found in chosen.items())
     return groups, tuple(_faults(app, given, topics, groups))
 
 
@@ -62,16 +63,25 @@ def _consumed(
     bindings: Iterable[Binding], everything: Sequence[Binding]
 ) -> Iterable[tuple[Binding, str]]:
     """Bindings that run where a notification is consumed, with each topic: also those of base classes."""
-    known = {
-        kind: notification
-        for b in everything
-        for kind in (b.message, *(b.raises or ()))
-        if (notification := notification_of(kind)) is not None
-    }
+    known = _known(everything)
     for binding in bindings:
         for kind, notification in known.items():
             if issubclass(kind, binding.message):
                 yield binding, notification.topic
+
+
+def _known(bindings: Iterable[Binding]) -> dict[type, Notification]:
+    """All notifications that bindings name."""
+    found: dict[type, Notification] = {}
+    for binding in bindings:
+        for kind in (binding.message, *(binding.raises or ())):
+            try:
+                notification = notification_of(kind)
+            except MessageDefinitionError:
+                continue  # one of the wiring faults
+            if notification is not None:
+                found[kind] = notification
+    return found
 
 
 def _covering(candidates: Sequence[Subscription], topic: str) -> list[Subscription]:
@@ -80,16 +90,20 @@ def _covering(candidates: Sequence[Subscription], topic: str) -> list[Subscripti
 
 
 def _group(
-    app: str, subscription: Subscription, bindings: Sequence[Binding], topics: Iterable[str]
+    app: str,
+    subscription: Subscription,
+    bindings: Sequence[Binding],
+    topics: Iterable[str],
+    everything: Sequence[Binding],
 ) -> Group:
     events = EventMap.of(dict.fromkeys(bindings))
+    read = tuple(topics)
     types = {
         notification.type: kind
-        for b in bindings
-        for kind in (b.message, *(b.raises or ()))
-        if (notification := notification_of(kind)) is not None and events.handlers_of(kind)
+        for kind, notification in _known(everything).items()
+        if notification.topic in read and events.handlers_of(kind)
     }
-    settled = replace(subscription, group=subscription.group or app, topics=tuple(topics))
+    settled = replace(subscription, group=subscription.group or app, topics=read)
     return Group(settled, events, types)
 
 
@@ -100,6 +114,11 @@ def _faults(
     groups: Sequence[Group],
 ) -> Iterable[str]:
     for subscription in given:
+        if not subscription.topics and subscription not in topics:
+            yield (
+                f"Subscription(group={subscription.group or app!r}) covers nothing: no handler is bound to a notification that "
+                f"is not covered by an earlier one. Remove it, or name its topics."
+            )
         for topic in subscription.topics:
             if topic not in topics.get(subscription, {}):
                 yield (
@@ -111,7 +130,7 @@ def _faults(
         for topic in group.subscription.topics:
             if (group.name, topic) in seen:
                 yield (
-                    f"two subscriptions of the group {group.name!r} read the topic {topic!r}. Within a group each message is handled "
-                    f"once: merge them, or give one another group."
+                    f"two subscriptions of the group {group.name!r} read the topic {topic!r}. Within a group each message is "
+                    f"handled once: merge them, or give one another group."
                 )
             seen.add((group.name, topic))

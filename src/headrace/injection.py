@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -85,7 +84,7 @@ class Injector:
             argument = self._argument(
                 target,
                 parameter,
-                keyword=skipped or parameter.kind is inspect.Parameter.KEYWORD_ONLY,
+                keyword=skipped or parameter.kind.name == "KEYWORD_ONLY",
             )
             if argument is None:
                 skipped = True  # its default stays, so what follows can only be passed by name

@@ -12,8 +12,8 @@ class Limits:
     """The bounds of one app.
 
     Args:
-        cycle_depth: follow-up events or nested sends in a chain before `EventCycle`. Default 100: far deeper than any chain
-            that is meant, far below what the interpreter's stack bears.
+        cycle_depth: generations of follow-up events in a chain before `EventCycle`; of nested sends, which fill the interpreter's
+            stack, half as many. Default 100: far deeper than any chain that is meant.
         drain_seconds: how long stopping lets the running work finish before it is cancelled and left for redelivery (G10).
             Default 10: most handlers end by then, and orchestrators kill after 30.
         body_bytes: the largest encoded event that `send` accepts, in bytes. Default 1 MiB (1 048 576): what Kafka and NATS

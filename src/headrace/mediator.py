@@ -1,7 +1,8 @@
 """The mediator: a request goes in, its one handler runs, its events are emitted, all of it is committed, the response comes out.
 
 This is the heart of Headrace. `send` finds the runner that was compiled for the request's type (`runners.py`); in an app
-whose units of work have something to hold (a storage, a broker, request-scoped dependencies) it runs inside `_in_unit`.
+whose units of work have something to hold (a storage, a broker, request-scoped dependencies) it comes by `_enter`, which
+begins one (`units.py`) or joins the running one.
 
 Source: "Mediator", Design Patterns (1994); "Command" and "Query" as in command-query separation, B. Meyer.
 """
@@ -10,21 +11,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from types import CodeType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from headrace.causes import Cause
 from headrace.container import Container
+from headrace.dishka_container import as_container
 from headrace.emitter import EventEmitter
-from headrace.envelope import Envelope, Message, check_metadata
-from headrace.errors import BindingError, BrokerUnavailable, EventCycle, UnitOfWorkError
+from headrace.envelope import Envelope, check_metadata
+from headrace.errors import (
+    AppNotRunning,
+    BindingError,
+    EventCycle,
+    UnitOfWorkError,
+    WiringError,
+)
 from headrace.injection import Injector
 from headrace.maps import RequestMap
-from headrace.messages import Event, Request, is_query
+from headrace.messages import Request, is_query
 from headrace.middleware import Middleware, compose
-from headrace.runners import EventRunner, RequestRunner, request_runner
-from headrace.storage import Storage, Transaction
-from headrace.telemetry import Count
-from headrace.unit_of_work import UnitOfWork, current_unit
+from headrace.runners import RequestRunner, request_runner
+from headrace.signatures import SignatureFault
+from headrace.storage import Storage
+from headrace.underway import codes_of, ended, runs_inside, suspended
+from headrace.unit_of_work import UnitOfWork, doom_of
+from headrace.units import Units
+
+if TYPE_CHECKING:
+    from dishka import AsyncContainer
 
 R = TypeVar("R")
 
@@ -34,7 +48,7 @@ class RequestMediator:
 
     Args:
         request_map: which handler takes which request.
-        container: where dependencies come from.
+        container: where dependencies come from: a dishka container, or another `headrace.container.Container`.
         emitter: takes the collected events.
         storage: makes each outermost send one transaction; None for no storage.
         middlewares: around each send, the first outermost; they wrap the unit of work, so a retry in one is a fresh unit.
@@ -44,7 +58,7 @@ class RequestMediator:
     def __init__(
         self,
         request_map: RequestMap,
-        container: Container,
+        container: Container | AsyncContainer,
         emitter: EventEmitter,
         *,
         storage: Storage | None = None,
@@ -60,19 +74,19 @@ class RequestMediator:
         self.emitter = emitter
         self.storage = storage
         self.middlewares = tuple(middlewares)
-        self.after_commit: Callable[[Sequence[tuple[Event, Cause]]], None] | None = None
-        self.on_outbox: Callable[[], None] | None = None
-        self._container = container
-        self._commit_wait = commit_wait_seconds
+        self._container: Container = as_container((), container)
+        self.units = Units(self, self._container, emitter, storage, commit_wait_seconds)
         self._telemetry = emitter.telemetry
         self.injector = self._own_injector()
         emitter.dispatcher.injector = self.injector
         self._prepared: asyncio.Lock | None = None
         self._bodies: dict[type, RequestRunner] = {}
         self._runners: dict[type, Callable[[Any], Awaitable[Any]]] = {}
-        self._units = False
+        self._refusing = False
+        self._has_units = False
         self._active = 0
-        self._idle: asyncio.Event | None = None
+        self._outermost: Callable[[Any], Awaitable[Any]] = self._begin
+        self._inner: Callable[[Any], Awaitable[Any]] = self._continue
 
     def send(
         self,
@@ -112,74 +126,119 @@ class RequestMediator:
         metadata: Mapping[str, str] | None,
         savepoint: bool,
     ) -> R:
-        if self._prepared is None or type(request) not in self._runners:
-            await self.prepare()
-        if type(request) not in self._runners:
-            raise self.request_map.not_found(type(request))
+        kind: type = type(request)
+        runner = self._runners.get(kind) or await self._find(kind)
         checked = check_metadata(metadata) if metadata else None
-        if not self._units:
-            return cast(R, await self._runners[type(request)](request))
+        if not self._has_units:
+            return cast(R, await runner(request))
+        return cast(R, await self._enter(request, correlation_id, checked, savepoint))
 
-        def run(message: Any) -> Awaitable[Any]:
-            return self._in_unit(message, correlation_id, checked, savepoint)
+    async def _find(self, kind: type) -> Callable[[Any], Awaitable[Any]]:
+        """The runner of a request type that is not in the table: it is not compiled yet, not bound, or the app stops."""
+        if self._refusing and not (self._bodies and self._inside()):
+            raise self._stopped(kind)
+        if kind not in self._bodies and not self._refusing:
+            await self.prepare()
+        if kind not in self._bodies:
+            raise self.request_map.not_found(kind)
+        return self._compiled(kind)
 
-        return cast(R, await compose(self.middlewares, run)(request))
+    def _compiled(self, kind: type) -> Callable[[Any], Awaitable[Any]]:
+        if not self._has_units:
+            return compose(self.middlewares, self._bodies[kind])
+        return self._enter
 
     async def prepare(self) -> None:
-        """Compile the runners and fetch app-scoped dependencies. The first send does it, if nothing did before."""
+        """Compile the runners and fetch app-scoped dependencies. The first send does it, if nothing did before.
+
+        Raises:
+            WiringError: the parameters of a handler cannot be read, or after-commit handlers have nobody to run them.
+        """
         lock = self._prepared = self._prepared or asyncio.Lock()
         async with lock:
-            self._units = self._needs_units()
-            for binding in self.request_map.bindings:
-                if binding.message in self._bodies:
-                    continue
-                plan = self.injector.plan(binding.handler, skip_first=binding.is_function)
-                body = request_runner(
-                    binding,
-                    await self.injector.ready(plan),
-                    self.emitter,
-                    query=is_query(binding.message),
+            if self.emitter.has_after_commit and self.units.after_commit is None:
+                raise WiringError(
+                    (
+                        "a handler is bound after the commit, and a mediator made by hand has nobody to run it. Use Headrace, or "
+                        "leave phase= out.",
+                    )
                 )
-                self._bodies[binding.message] = body
-                innermost: Callable[[Any], Awaitable[Any]] = self._in_unit if self._units else body
-                self._runners[binding.message] = compose(self.middlewares, innermost)
-            for event_binding in self.emitter.dispatcher.event_map.bindings:
-                await self.emitter.dispatcher.prepare(event_binding.message)
+            try:
+                await self._compile()
+            except SignatureFault as fault:
+                raise WiringError((str(fault),)) from fault
+            self._refusing = False
+
+    async def _compile(self) -> None:
+        self._has_units = self._needs_units()
+        for binding in self.request_map.bindings:
+            if binding.message in self._bodies:
+                continue
+            plan = self.injector.plan(binding.handler, skip_first=binding.is_function)
+            self._bodies[binding.message] = request_runner(
+                binding,
+                await self.injector.ready(plan),
+                self.emitter,
+                query=is_query(binding.message),
+            )
+        for event_binding in self.emitter.dispatcher.event_map.bindings:
+            await self.emitter.dispatcher.prepare(event_binding.message)
+        self._outermost = compose(self.middlewares, self._begin)
+        self._inner = compose(self.middlewares, self._continue)
+        self._runners = {kind: self._compiled(kind) for kind in self._bodies}
 
     def forget(self) -> None:
-        """Drop what was compiled, and the objects that it holds (the app has stopped)."""
+        """Drop what was compiled, and the objects that it holds (the app has stopped). Sends are refused until `prepare`."""
+        self._refusing = True
         self._bodies.clear()
-        self._runners.clear()
+        self._runners = {}
         self._prepared = None
         self.emitter.dispatcher.forget()
 
+    # Stopping -----------------------------------------------------------------------------------------------------------
+
     @property
     def active(self) -> int:
-        """How many outermost sends are under way."""
+        """How many outermost sends are under way as units of work."""
         return self._active
 
-    async def idle(self, timeout_seconds: float) -> bool:
-        """Wait until no unit of work is under way, at most so long. Answers whether that came."""
-        if self._active == 0:
-            return True
-        self._idle = asyncio.Event()
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                await self._idle.wait()
-        except TimeoutError:
-            self._telemetry.warning(
-                f"{self._active} sends were still under way {timeout_seconds:g} s after the stop began"
-            )
-            return False
-        finally:
-            self._idle = None
+    async def drain(self, timeout_seconds: float) -> bool:
+        """Refuse new sends from outside and wait for those under way, at most so long. Answers whether all have ended."""
+        self._refusing = True
+        self._runners = {}  # so that each send comes by `_find`, which refuses it or lets it join
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
+        waiting = [] if self._has_units else suspended(self._codes())
+        while self._active or not all(ended(one) for one in waiting):
+            if asyncio.get_running_loop().time() >= deadline:
+                left = self._active or sum(not ended(one) for one in waiting)
+                self._telemetry.warning(
+                    f"{left} sends were still under way {timeout_seconds:g} s after the stop began"
+                )
+                return False
+            await asyncio.sleep(_POLL_SECONDS)
         return True
+
+    def _stopped(self, kind: type) -> AppNotRunning:
+        return AppNotRunning(
+            f"{kind.__qualname__} was sent, but the app {self.emitter.source!r} is stopping or has stopped; nothing was done. "
+            f"Send inside `async with app:` (in FastAPI: in the lifespan); only what is under way may still send."
+        )
+
+    def _inside(self) -> bool:
+        return self.units.running() is not None or (
+            not self._has_units and runs_inside(self._codes())
+        )
+
+    def _codes(self) -> tuple[CodeType, ...]:
+        return codes_of((*self._bodies.values(), *self.middlewares))
 
     def _needs_units(self) -> bool:
         if (
             self.storage is not None
             or self.emitter.broker is not None
             or self.emitter.has_after_commit
+            # Each handler is a task of its own: the stack would never end, so the depth of nested sends must be counted.
+            or self.emitter.dispatcher.concurrency > 1
         ):
             return True
         plans = (
@@ -189,84 +248,75 @@ class RequestMediator:
         return any(plan.needs_unit for plan in plans) or self.emitter.dispatcher.needs_unit()
 
     def _own_injector(self) -> Injector:
-        provided = self.storage.provides if self.storage is not None else {}
-        from_unit: dict[object, Callable[[Any], object]] = {
-            kind: _provide(kind) for kind in provided
-        }
+        from_unit: dict[object, Callable[[Any], object]] = {}
+        if self.storage is not None:
+            from_unit.update((kind, _provide(kind)) for kind in self.storage.provides)
         from_unit[Envelope] = _envelope
         return Injector(self._container, {RequestMediator: self}, from_unit)
 
     # The unit of work ---------------------------------------------------------------------------------------------------
 
-    async def _in_unit(
+    async def _enter(
         self,
-        request: Any,
+        request: object,
         correlation_id: str | None = None,
         metadata: Mapping[str, str] | None = None,
         savepoint: bool = False,
     ) -> Any:
-        running = self._running()
+        """A send in an app with units of work: one of its own around the middlewares' core, or a part of the running one."""
+        running = self.units.running()
         if running is not None:
             return await self._nested(running, request, correlation_id, metadata, savepoint)
+        send = self._outermost
+        if correlation_id is not None or metadata is not None:
+
+            def begin(message: object) -> Awaitable[Any]:
+                return self._begin(message, correlation_id, metadata)
+
+            send = compose(self.middlewares, begin)
+        if self.units.throttle is not None:
+            await self.units.throttle()
+        self._active += 1
+        try:
+            return await send(request)
+        finally:
+            self._active -= 1
+
+    async def _begin(
+        self,
+        request: object,
+        correlation_id: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Any:
+        kind: type = type(request)
+        body = self._body(kind)
         cause = Cause(
             request, self.emitter.source, correlation_id=correlation_id, metadata=metadata
         )
-        unit = UnitOfWork(
-            self, self._container, self.storage, cause, read_only=is_query(type(request))
-        )
-        self._active += 1
-        try:
-            return await self._run(unit, lambda: self._bodies[type(request)](request, unit))
-        finally:
-            self._active -= 1
-            if self._active == 0 and self._idle is not None:
-                self._idle.set()
+        unit = self.units.new(cause, read_only=is_query(kind))
+        return await self.units.run(unit, lambda: body(request, unit))
 
-    async def _run(self, unit: UnitOfWork, work: Callable[[], Awaitable[R]]) -> R:
-        """Run `work` as the unit's content, then commit; on any error roll back and raise it."""
-        token = current_unit.set(unit)
-        try:
-            try:
-                response = await work()
-                if self.storage is None and unit.outgoing and unit.doomed is None:
-                    await self._publish(unit.outgoing)
-                    unit.outgoing.clear()
-            except BaseException as error:
-                first = unit.doomed or error
-                await unit.rollback(first, telemetry=self._telemetry)
-                if first is not error and isinstance(error, Exception):
-                    raise first from error
-                raise
-            await unit.commit(wait_seconds=self._commit_wait, telemetry=self._telemetry)
-        finally:
-            current_unit.reset(token)
-        self._committed(unit)
-        return response
-
-    def _committed(self, unit: UnitOfWork) -> None:
-        try:
-            if unit.outgoing and self.on_outbox is not None:
-                self.on_outbox()
-            if unit.after_commit and self.after_commit is not None:
-                self.after_commit(unit.after_commit)
-        except Exception as error:  # after a successful COMMIT nothing fails the send
-            self._telemetry.count(Count.AFTER_COMMIT_FAILED)
-            self._telemetry.error("a hook after the commit failed", error)
+    def _body(self, kind: type) -> RequestRunner:
+        """The runner of a request that has passed the middlewares: they may have waited, or sent on another request."""
+        body = self._bodies.get(kind)
+        if body is None:
+            raise self._stopped(kind) if self._refusing else self.request_map.not_found(kind)
+        return body
 
     async def _nested(
         self,
         unit: UnitOfWork,
-        request: Any,
+        request: object,
         correlation_id: str | None,
         metadata: Mapping[str, str] | None,
         savepoint: bool,
     ) -> Any:
         unit.join()
-        kind = type(request)
+        kind: type = type(request)
         if unit.read_only and not is_query(kind):
             raise UnitOfWorkError(
-                f"the command {kind.__qualname__} was sent inside the query {type(unit.cause.message).__qualname__}, whose unit of "
-                f"work is read-only. Send it outside, or make the query a Command."
+                f"the command {kind.__qualname__} was sent inside the query {type(unit.cause.message).__qualname__}, whose unit "
+                f"of work is read-only. Send it outside, or make the query a Command."
             )
         outer = unit.cause
         unit.cause = Cause(
@@ -277,39 +327,44 @@ class RequestMediator:
             self._check_depth(unit)
             if savepoint:
                 return await self._in_savepoint(unit, request)
-            return await self._bodies[kind](request, unit)
+            return await self._inner(request)
         except BaseException as error:
-            if not savepoint or unit.doomed is not None:
-                unit.doom(error)
+            if not savepoint:
+                unit.doom(doom_of(error, kind))
             raise
         finally:
             unit.depth -= 1
             unit.cause = outer
 
-    async def _in_savepoint(self, unit: UnitOfWork, request: Any) -> Any:
+    def _continue(self, request: object) -> Awaitable[Any]:
+        """The innermost of the middlewares of a nested send."""
+        return self._body(type(request))(request, self.units.running())
+
+    async def _in_savepoint(self, unit: UnitOfWork, request: object) -> Any:
+        if unit.doomed is not None:  # a savepoint cannot mend what failed before it
+            raise unit.doomed
         published, deferred = len(unit.outgoing), len(unit.after_commit)
         nested = await unit.transaction.savepoint() if unit.transaction is not None else None
         try:
-            response = await self._bodies[type(request)](request, unit)
+            response = await self._inner(request)
+            if unit.doomed is not None:
+                raise unit.doomed
             if nested is not None:
                 await nested.release()
             return response
-        except BaseException:
+        except BaseException as error:
             del unit.outgoing[published:], unit.after_commit[deferred:]
             if nested is not None:
-                await nested.rollback()
-            if unit.transaction is None or unit.transaction.doomed is None:
-                unit.doomed = None
+                try:
+                    await nested.rollback()
+                except BaseException:  # what it did stands half: nothing of the unit may be kept
+                    unit.doom(doom_of(error, type(request)))
+                    raise
+            unit.doomed = None  # what failed is undone; a doom that the database keeps is the transaction's own
             raise
 
-    def _running(self) -> UnitOfWork | None:
-        unit = current_unit.get()
-        while unit is not None and (unit.mediator is not self or unit.closed):
-            unit = unit.outer
-        return unit
-
     def _check_depth(self, unit: UnitOfWork) -> None:
-        if unit.depth <= self.emitter.cycle_depth // _FRAMES_A_SEND:
+        if unit.depth <= (self.emitter.cycle_depth + 1) // _FRAMES_A_SEND:
             return
         names: list[str] = []
         cause: Cause | None = unit.cause
@@ -317,68 +372,16 @@ class RequestMediator:
             names.append(type(cause.message).__qualname__)
             cause = cause.parent
         raise EventCycle(
-            f"nested sends are {unit.depth} deep: ... -> {' -> '.join(names[12::-1])}. A handler sends, perhaps through others, the "
-            f"request that it handles. Break the circle."
+            f"nested sends are {unit.depth} deep: ... -> {' -> '.join(names[12::-1])}. A handler sends, perhaps through others, "
+            f"the request that it handles. Break the circle."
         )
-
-    async def _publish(self, outgoing: Sequence[Message]) -> None:
-        """Without storage: publish after all handlers succeeded."""
-        broker = self.emitter.broker
-        if broker is None:
-            return
-        rejected = await broker.publish(outgoing)
-        if rejected:
-            first = outgoing[rejected[0].index]
-            raise BrokerUnavailable(
-                f"the broker refused {len(rejected)} of {len(outgoing)} notifications, the first {first.envelope.type} (key "
-                f"{first.key!r}): {rejected[0].reason}. Without a storage there is no outbox to keep them: they are lost."
-            )
-
-    # Consumed messages --------------------------------------------------------------------------------------------------
-
-    async def deliver(
-        self,
-        run: EventRunner,
-        event: object,
-        message: Message,
-        storage: Storage,
-        begin: Callable[[Transaction], Awaitable[bool]],
-    ) -> bool:
-        """Run the handlers of a message from the broker as one unit of work.
-
-        Args:
-            run: the handlers of the message's type in the consuming group.
-            event: the decoded message.
-            message: as received; its envelope becomes the cause of what the handlers do.
-            storage: where the consumer keeps its books: the app's storage if it has one.
-            begin: called first with the unit's transaction (inbox, position). When it answers False, what it staged is
-                committed and no handler runs.
-
-        Returns:
-            Whether the handlers ran.
-        """
-        unit = UnitOfWork(self, self._container, storage, Cause.received(event, message.envelope))
-
-        async def work() -> bool:
-            if unit.transaction is not None and not await begin(unit.transaction):
-                return False
-            await self.emitter.run_consumed(run, cast(Event, event), unit)
-            return True
-
-        return await self._run(unit, work)
-
-    async def run_apart(self, run: EventRunner, event: Event, cause: Cause) -> None:
-        """Run handlers as a unit of their own, caused by what has been committed before (after-commit handlers)."""
-        unit = UnitOfWork(self, self._container, self.storage, cause)
-
-        async def work() -> None:
-            await self.emitter.run_consumed(run, event, unit)
-
-        await self._run(unit, work)
 
 
 _FRAMES_A_SEND = 2
 """A nested send holds Python frames as follow-up events do not, so its limit is half that of generations of events."""
+
+_POLL_SECONDS = 0.01
+"""How often a stop looks whether the sends under way have ended."""
 
 
 def _provide(kind: type) -> Callable[[Any], object]:

@@ -15,6 +15,7 @@ from headrace.errors import QueryRaisedEvent, UndeclaredEvent
 from headrace.handlers import Events, events_attribute
 from headrace.injection import Origin, Plan
 from headrace.messages import Event
+from headrace.underway import RUNNER, circle_of
 
 EventRunner = Callable[[Any, Any], Awaitable["list[Event] | None"]]
 """`await run(event, unit)` runs all handlers of the event's type and answers the follow-up events, in order, or None."""
@@ -46,9 +47,16 @@ class _Source:
     def __init__(self, signature: str) -> None:
         self.lines = [f"async def {signature}:"]
         self.names: dict[str, object] = {}
+        self._indent = "    "
 
     def add(self, *lines: str) -> None:
-        self.lines.extend("    " + line for line in lines)
+        self.lines.extend(self._indent + line for line in lines)
+
+    def deeper(self) -> None:
+        self._indent += "    "
+
+    def flatter(self) -> None:
+        self._indent = self._indent[4:]
 
     def name(self, prefix: str, value: object) -> str:
         name = f"{prefix}{len(self.names)}"
@@ -57,18 +65,19 @@ class _Source:
 
     def build(self, label: str) -> Callable[..., Any]:
         text = "\n".join(self.lines)
-        exec(compile(text, f"<headrace runner of {label}>", "exec"), self.names)
+        exec(compile(text, f"{RUNNER}{label}>", "exec"), self.names)
         runner: Any = self.names["run"]
         runner.__source__ = text
         runner.__qualname__ = f"run[{label}]"
         return runner  # type: ignore[no-any-return]
 
 
-def request_runner(
-    binding: Binding, plan: Plan, emitter: Emitter, *, query: bool
-) -> RequestRunner:
+def request_runner(binding: Binding, plan: Plan, emitter: Emitter, *, query: bool) -> RequestRunner:
     """The runner of one request type. Without a unit of work the first generation of events is run right here."""
     source = _Source("run(request, unit=None)")
+    # A try costs nothing until it catches. Sends that send each other may exhaust the stack before any depth is counted.
+    source.add("try:")
+    source.deeper()
     collected = _call(source, binding, plan, "request", "response = ")
     if collected is not None:
         source.add(f"if {collected}:")
@@ -76,18 +85,31 @@ def request_runner(
             source.add(f"    {source.name('refuse', _refuse(binding))}({collected})")
         else:
             emit = source.name("emit", emitter.emit)
-            runners, find = source.name("runners", emitter.runners), source.name("find", emitter.find)
+            runners, find = (
+                source.name("runners", emitter.runners),
+                source.name("find", emitter.find),
+            )
             source.add(
                 "    if unit is None:",
                 "        following = None",
                 f"        for event in {collected}:",
-                f"            more = await ({runners}.get(type(event)) or await {find}(event))(event, None)",
+                f"            try: go = {runners}[type(event)]",
+                "            except KeyError: go = None",
+                f"            if go is None: go = await {find}(event)",
+                "            more = await go(event, None)",
                 "            if more: following = more if following is None else [*following, *more]",
                 f"        if following is not None: await {emit}(following, None, 1)",
                 "    else:",
                 f"        await {emit}({collected}, unit)",
             )
     source.add("return response")
+    source.flatter()
+    source.add(
+        "except RecursionError as error:",
+        f"    circle = {source.name('circle_of', circle_of)}(error)",
+        "    if circle is None: raise",
+        "    raise circle from error",
+    )
     return source.build(binding.name)
 
 
@@ -126,7 +148,9 @@ def _call(source: _Source, binding: Binding, plan: Plan, message: str, assign: s
         collected = "collected"
         inherited = attribute == "_headrace_events"
         source.add(
-            f"collected = handler.{attribute}" if inherited else 'collected = getattr(handler, "events", None)'
+            f"collected = handler.{attribute}"
+            if inherited
+            else 'collected = getattr(handler, "events", None)'
         )
     if binding.raises is not None:
         source.add(f"if {collected}: {source.name('check', _check_raises(binding))}({collected})")

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from headrace.broker import Broker
 from headrace.errors import DrainTimeout
 from headrace.storage import Storage, group_queue
-from headrace.telemetry import Telemetry
+from headrace.telemetry import Count, Telemetry
 
 POLL_SECONDS = 0.01
 """How often the backlogs are looked at. Counting them is cheap, and tests wait for it."""
@@ -29,14 +29,14 @@ async def settle(
     """
     left: list[str] = ["nothing was looked at yet"]
     quiet = False
-    seen: dict[object, int] = {}
+    seen: dict[Count, int] = {}
     try:
         async with asyncio.timeout(timeout_seconds):
             # Twice in a row, with no count moved in between: one look passes the queues one after another, and a message
             # could slip from one that was not yet looked at to one that was.
             while True:
                 left = await pending()
-                counts: dict[object, int] = dict(telemetry.counts)
+                counts = dict(telemetry.counts)
                 if not left and quiet and counts == seen:
                     return
                 quiet, seen = not left, counts

@@ -16,6 +16,7 @@ class Count(enum.StrEnum):
 
     EVENT_UNHANDLED = "headrace.event.unhandled"
     AFTER_COMMIT_FAILED = "headrace.after_commit.failed"
+    FINALIZER_FAILED = "headrace.unit.finalizer_failed"
     PUBLISHED = "headrace.relay.published"
     PUBLISH_REJECTED = "headrace.relay.rejected"
     RELAY_PAUSED = "headrace.relay.paused"

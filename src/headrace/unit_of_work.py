@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Self, cast
 
 from headrace.causes import Cause
 from headrace.container import Container, Scope
@@ -20,7 +20,7 @@ from headrace.errors import (
 )
 from headrace.messages import Event
 from headrace.storage import Storage, Transaction
-from headrace.telemetry import Telemetry
+from headrace.telemetry import Count, Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -37,11 +37,13 @@ class UnitOfWork:
         container: opens the scope at first use.
         storage: gives the transaction, or None for an app without storage.
         cause: the request or event that it begins with.
+        telemetry: where failures that must not reach the caller are logged and counted.
         read_only: for queries: nothing is written, all is rolled back.
     """
 
     __slots__ = (
         "_storage",
+        "_telemetry",
         "after_commit",
         "cause",
         "closed",
@@ -63,12 +65,14 @@ class UnitOfWork:
         container: Container,
         storage: Storage | None,
         cause: Cause,
+        telemetry: Telemetry,
         *,
         read_only: bool = False,
     ) -> None:
         self.mediator = mediator
         self.container = container
         self._storage = storage
+        self._telemetry = telemetry
         self.transaction: Transaction | None = (
             storage.transaction(read_only=read_only) if storage is not None else None
         )
@@ -107,11 +111,22 @@ class UnitOfWork:
             self.scope = self.container.scope(self)
         return self.scope
 
-    def branch(self) -> UnitOfWork:
-        """A unit for a handler that runs in parallel, without storage: a scope and follow-ups of its own."""
-        branch = UnitOfWork(self.mediator, self.container, None, self.cause)
-        current_unit.set(None)  # in the handler's own task: its nested sends are sends of their own
+    def branch(self) -> Self:
+        """A unit for a handler that runs in parallel, without storage: a scope of its own, which its nested sends share.
+
+        To be called in the handler's own task; `merge` brings what was collected back.
+        """
+        branch = type(self)(self.mediator, self.container, None, self.cause, self._telemetry)
+        branch.outer, branch.depth = self, self.depth
+        current_unit.set(branch)
         return branch
+
+    def merge(self, branch: Self, /) -> None:
+        """Take over what a branch that has ended will publish, and its doom."""
+        self.outgoing.extend(branch.outgoing)
+        self.after_commit.extend(branch.after_commit)
+        if branch.doomed is not None:
+            self.doom(branch.doomed)
 
     def join(self) -> None:
         """Check that the running task may do work in this unit.
@@ -135,82 +150,135 @@ class UnitOfWork:
         if self.transaction is not None:
             self.transaction.doom(error)
 
-    async def close_scope(self, error: BaseException | None) -> None:
-        """Finalize the scope, if one was opened."""
+    async def finish(self, error: BaseException | None) -> None:
+        """Close the unit and finalize its scope, if one was opened; failing finalizers are logged and counted."""
+        self.closed = True
         scope, self.scope = self.scope, None
-        if scope is not None:
+        if scope is None:
+            return
+        try:
             await scope.close(error)
+        except Exception as failed:  # the outcome of the unit stands already
+            self._telemetry.count(Count.FINALIZER_FAILED)
+            self._telemetry.error("a finalizer of a request-scoped dependency failed", failed)
 
-    async def commit(self, *, wait_seconds: float, telemetry: Telemetry) -> None:
-        """Commit all or nothing. Afterwards the unit is closed; after success nothing fails it any more.
+    async def commit(self, *, wait_seconds: float) -> asyncio.CancelledError | None:
+        """Commit all or nothing; a read-only unit is rolled back. Afterwards the unit is closed.
 
-        A cancellation while COMMIT is under way waits for its outcome, at most `wait_seconds`, then `CancelledError` goes on.
+        A cancellation while COMMIT is under way waits for its outcome, at most `wait_seconds`.
+
+        Returns:
+            The cancellation that came meanwhile, for the caller to raise: the commit has succeeded.
 
         Raises:
             CommitOutcomeUnknown: the outcome could not be learnt.
             BaseException: the doom, or the error of the commit: then all is rolled back.
         """
         transaction = self.transaction
-        doomed = self.doomed or (transaction.doomed if transaction is not None else None)
+        doomed = self.doom_of_all
         if doomed is not None:
-            await self.rollback(doomed, telemetry=telemetry)
+            await self.rollback(doomed)
             raise doomed
-        cancelled: BaseException | None = None
+        cancelled: asyncio.CancelledError | None = None
         if transaction is not None:
-            if self.read_only:
-                await _unhurried(transaction.rollback(), wait_seconds)
-            else:
-                if self.outgoing:
-                    transaction.enqueue(self.outgoing)
-                if transaction.touched:
-                    try:
-                        cancelled = await _unhurried(transaction.commit(), wait_seconds)
-                    except BaseException as error:
-                        self.closed = True
-                        await self._finalize(error, telemetry)
-                        raise
-        self.closed = True
-        await self._finalize(None, telemetry)
-        if cancelled is not None:
-            raise cancelled
-
-    async def rollback(self, error: BaseException, *, telemetry: Telemetry) -> None:
-        """Undo all, close the unit. Never raises: the caller is about to raise `error`."""
-        self.closed = True
-        if self.transaction is not None:
             try:
-                await _unhurried(self.transaction.rollback(), 10.0)
-            except Exception as failed:  # the original error must reach the caller
-                telemetry.error(
-                    "rolling back a unit of work failed; the database will undo it", failed
-                )
-        await self._finalize(error, telemetry)
+                cancelled = await self._end(transaction, wait_seconds)
+            except BaseException as error:
+                await self.finish(error)
+                raise
+        await self.finish(None)
+        return cancelled
 
-    async def _finalize(self, error: BaseException | None, telemetry: Telemetry) -> None:
-        try:
-            await self.close_scope(error)
-        except Exception as failed:  # the outcome of the unit stands already
-            telemetry.error("a finalizer of a request-scoped dependency failed", failed)
-
-
-async def _unhurried(work: Awaitable[None], wait_seconds: float) -> BaseException | None:
-    """Await to the end whatever cancels the caller; answer the cancellation to raise afterwards, if there was one."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-        return None
-    except asyncio.CancelledError as cancelled:
-        if task.cancelled():
-            raise
-        await asyncio.wait([task], timeout=wait_seconds)
-        if not task.done():
+    async def _end(
+        self, transaction: Transaction, wait_seconds: float
+    ) -> asyncio.CancelledError | None:
+        if self.outgoing and not self.read_only:
+            transaction.enqueue(self.outgoing)
+        ending = transaction.rollback() if self.read_only else transaction.commit()
+        if (
+            not transaction.touched
+        ):  # no I/O, so nothing to shield; it closes a session that was made and not used
+            await ending
+            return None
+        ended, cancelled = await _to_the_end(ending, wait_seconds)
+        if not ended and not self.read_only:
             raise CommitOutcomeUnknown(
                 f"the send was cancelled during COMMIT and the database did not answer within {wait_seconds:g} s. The unit may "
                 f"have been committed or not: look for its effects before you send again."
             ) from cancelled
-        if (error := task.exception()) is not None:
-            raise error from cancelled
         return cancelled
+
+    @property
+    def doom_of_all(self) -> BaseException | None:
+        """The error after which the unit can only roll back: of a nested send, or of the database."""
+        if self.doomed is None and self.transaction is not None:
+            return self.transaction.doomed
+        return self.doomed
+
+    async def rollback(self, error: BaseException) -> None:
+        """Undo all, close the unit. Raises no Exception: the caller is about to raise `error`."""
+        self.closed = True
+        if self.transaction is not None:
+            try:
+                ended, _ = await _to_the_end(self.transaction.rollback(), _ROLLBACK_SECONDS)
+                if not ended:
+                    self._telemetry.warning(
+                        f"the database did not answer to ROLLBACK within {_ROLLBACK_SECONDS:g} s; it will undo the unit when "
+                        f"the connection ends"
+                    )
+            except Exception as failed:  # the original error must reach the caller
+                self._telemetry.error(
+                    "rolling back a unit of work failed; the database will undo it", failed
+                )
+        await self.finish(error)
+
+
+def doom_of(error: BaseException, kind: type) -> BaseException:
+    """What a nested send's error means for its unit.
+
+    A cancellation that the handler survives, as by `asyncio.timeout`, must not be raised again: nobody cancels any more.
+    """
+    if isinstance(error, Exception):
+        return error
+    doom = UnitOfWorkError(
+        f"the nested send of {kind.__qualname__} was cut off ({type(error).__name__}) and its handler's error caught, so the "
+        f"unit was rolled back. Let the error go on, or send with savepoint=True what may fail alone."
+    )
+    doom.__cause__ = error
+    return doom
+
+
+_ROLLBACK_SECONDS = 10.0
+"""How long a cancelled send waits for its ROLLBACK: less than for COMMIT, because its outcome is known."""
+
+
+async def _to_the_end(
+    work: Awaitable[None], wait_seconds: float
+) -> tuple[bool, asyncio.CancelledError | None]:
+    """Await `work` whatever cancels the caller; after the first cancellation at most so long.
+
+    Answers whether it has ended, and the cancellation to raise afterwards, if there was one.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+        return True, None
+    except asyncio.CancelledError as error:
+        if task.cancelled():
+            raise
+        cancelled = error
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + wait_seconds
+    while not task.done() and clock() < deadline:
+        try:
+            await asyncio.wait([task], timeout=deadline - clock())
+        except asyncio.CancelledError as again:  # whoever is in a hurry may ask more than once
+            cancelled = again
+    if not task.done():
+        return False, cancelled
+    if (failed := task.exception()) is not None:
+        raise failed from cancelled
+    return True, cancelled
 
 
 def _task_name(task: object) -> str:
@@ -219,6 +287,6 @@ def _task_name(task: object) -> str:
 
 def _closed_text(what: str) -> str:
     return (
-        f"{what} was used after its unit of work had ended, probably by a task that a handler started and did not await. Await it "
-        f"in the handler, or let it send a request of its own."
+        f"{what} was used after its unit of work had ended, probably by a task that a handler started and did not await. "
+        f"Await it in the handler, or let it send a request of its own."
     )

@@ -50,7 +50,13 @@ def storage_from(given: str | Storage) -> Storage:
     scheme = given.partition(":")[0]
     driver = _driver(_STORAGES, scheme, given, "storage")
     make = _load(driver, scheme)
-    return cast(Storage, make() if scheme == "memory" else make(given))
+    if scheme != "memory":
+        return cast(Storage, make(given))
+    if given.partition(":")[2].strip("/"):
+        raise ConfigurationError(
+            f"storage={given!r}: memory:// takes no host, path or settings, it lives in the process. Write 'memory://'."
+        )
+    return cast(Storage, make())
 
 
 def broker_from(given: str | Broker) -> Broker:
@@ -68,10 +74,13 @@ def broker_from(given: str | Broker) -> Broker:
     make = _load(driver, parts.scheme)
     if parts.netloc or parts.path.strip("/"):
         raise ConfigurationError(
-            f"broker={given!r}: {parts.scheme}:// takes no host or path, it lives "
+            f"broker={_hidden(given)!r}: {parts.scheme}:// takes no host or path, it lives "
             f"{'in the process' if parts.scheme == 'memory' else 'in the database of the storage'}. Write {parts.scheme + '://'!r}."
         )
-    settings = {name: _number(given, name, value) for name, value in parse_qsl(parts.query)}
+    settings = {
+        name: _number(given, name, value)
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+    }
     try:
         return cast(Broker, make(**settings))
     except TypeError as error:
@@ -86,7 +95,8 @@ def _driver(known: Mapping[str, _Driver], scheme: str, given: str, what: str) ->
     near = _HINTS.get(scheme) or next(iter(difflib.get_close_matches(scheme, known, n=1)), None)
     hint = f" Did you mean {near + '://'!r}?" if near else ""
     raise ConfigurationError(
-        f"{what}={_hidden(given)!r}: no {what} has the scheme {scheme!r}. There are {', '.join(repr(s + '://') for s in known)}.{hint}"
+        f"{what}={_hidden(given)!r}: no {what} has the scheme {scheme!r}. There are "
+        f"{', '.join(repr(s + '://') for s in known)}.{hint}"
     )
 
 
@@ -124,6 +134,6 @@ def _check_object(given: object, what: str, needed: tuple[str, ...]) -> None:
     missing = [name for name in needed if not hasattr(given, name)]
     if missing:
         raise ConfigurationError(
-            f"{what}={given!r} is neither a URL nor a {what}: it lacks {', '.join(missing)}. Pass a URL as a string, or an object of a "
-            f"driver such as SqlStorage or MemoryBroker."
+            f"{what}={given!r} is neither a URL nor a {what}: it lacks {', '.join(missing)}. Pass a URL as a string, or an "
+            f"object of a driver such as SqlStorage or MemoryBroker."
         )

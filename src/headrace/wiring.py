@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from headrace.bindings import Binding
 from headrace.container import Container
-from headrace.injection import Injector
+from headrace.errors import MessageDefinitionError
+from headrace.injection import Injector, Origin
 from headrace.maps import EventMap, RequestMap
-from headrace.messages import UNKNOWN, fault_of_message, response_type
-from headrace.notifications import notification_of
+from headrace.messages import fault_of_message, response_type
+from headrace.notifications import Notification, notification_of
+from headrace.responses import agree
 from headrace.signatures import SignatureFault, response_of
 
 
@@ -42,6 +44,7 @@ def wiring_faults(
         *_responses(requests),
         *_phases(events, has_storage=has_storage),
         *_dependencies(bindings, container, injector, others),
+        *_lifetimes(others, container, injector),
     ]
     if not has_broker:
         faults.extend(_notifications(bindings))
@@ -62,14 +65,14 @@ def _duplicates(requests: RequestMap, events: EventMap) -> Iterable[str]:
         known = seen.setdefault((b.message, b.handler), b)
         if known is not b:
             yield (
-                f"{b.name} is bound to {b.message.__qualname__} twice, at {known.where} and {b.where}. An event reaches each handler "
-                f"once; remove one of the two bindings."
+                f"{b.name} is bound to {b.message.__qualname__} twice, at {known.where} and {b.where}. An event reaches each "
+                f"handler once; remove one of the two bindings."
             )
     for b in events.bindings:
         if b.message in first:
             yield (
-                f"{b.message.__qualname__} is bound as a request ({first[b.message].where}) and as an event ({b.where}). Make two "
-                f"classes, or remove one of the two bindings."
+                f"{b.message.__qualname__} is bound as a request ({first[b.message].where}) and as an event ({b.where}). Make "
+                f"two classes, or remove one of the two bindings."
             )
 
 
@@ -85,7 +88,7 @@ def _types(bindings: Iterable[Binding]) -> Iterable[str]:
     literal: dict[str, type] = {}
     for b in bindings:
         for kind in (b.message, *(b.raises or ())):
-            notification = notification_of(kind)
+            notification = _notification(kind)
             if notification is None:
                 continue
             known = literal.setdefault(notification.type, kind)
@@ -98,8 +101,12 @@ def _types(bindings: Iterable[Binding]) -> Iterable[str]:
 
 def _responses(requests: RequestMap) -> Iterable[str]:
     for b in requests.bindings:
-        declared, answered = response_type(b.message), response_of(b.handler)
-        if UNKNOWN in (declared, answered) or declared == answered:
+        try:
+            declared, answered = response_type(b.message), response_of(b.handler)
+        except SignatureFault as fault:
+            yield str(fault)
+            continue
+        if agree(declared, answered):
             continue
         yield (
             f"{b.message.__qualname__} declares the response {_type_name(declared)}, but {b.name} ({b.where}) answers "
@@ -111,25 +118,25 @@ def _phases(events: EventMap, *, has_storage: bool) -> Iterable[str]:
     for b in events.bindings:
         if b.phase != "after_commit":
             continue
-        if notification_of(b.message) is not None:
+        if _notification(b.message) is not None:
             yield (
                 f"{b.name} ({b.where}) is bound to the notification {b.message.__qualname__} after the commit. A notification's "
                 f"handlers always run where it is consumed, after the commit: leave phase= out."
             )
         elif has_storage:
             yield (
-                f"{b.name} ({b.where}) is bound after the commit in an app with a storage. Durable after-commit handlers are not in "
-                f"this release: raise a notification and bind the handler to that, which is durable, or leave phase= out."
+                f"{b.name} ({b.where}) is bound after the commit in an app with a storage. Durable after-commit handlers are "
+                f"not in this release: raise a notification and bind the handler to that, which is durable, or leave phase= out."
             )
 
 
 def _notifications(bindings: Iterable[Binding]) -> Iterable[str]:
     for b in bindings:
         for kind in (b.message, *(b.raises or ())):
-            if notification_of(kind) is not None:
+            if _notification(kind) is not None:
                 yield (
-                    f"{kind.__qualname__} is a notification ({b.name}, {b.where}) and the app has no broker. Pass broker=..., such "
-                    f'as "memory://", or "sql://" together with a storage.'
+                    f"{kind.__qualname__} is a notification ({b.name}, {b.where}) and the app has no broker. Pass broker=..., "
+                    f'such as "memory://", or "sql://" together with a storage.'
                 )
 
 
@@ -154,6 +161,35 @@ def _dependencies(
         else:
             needs.extend((f"{name} ({where})", key) for key in injector.unprovided(plan))
     yield from container.faults(needs)
+
+
+def _lifetimes(
+    others: Sequence[tuple[object, str]], container: Container, injector: Injector
+) -> Iterable[str]:
+    """Middlewares are made once: nothing that lives for one request can be injected into them."""
+    for target, where in others:
+        name = getattr(target, "__qualname__", repr(target))
+        try:
+            arguments = injector.plan(target, skip_first=False).arguments
+        except SignatureFault:
+            continue  # reported with the dependencies
+        for argument in arguments:
+            if argument.origin is Origin.CONSTANT:
+                continue
+            if argument.origin is Origin.SCOPE and container.lifetime(argument.key) is None:
+                continue  # nothing provides it, reported with the dependencies
+            yield (
+                f"the middleware {name} ({where}) is made once for the app, but its parameter {argument.name!r} lives for one "
+                f"request ({_type_name(argument.key)}). Give it something of the app's lifetime: an instance in providers=[...], "
+                f"or a dishka provider with Scope.APP."
+            )
+
+
+def _notification(kind: type) -> Notification | None:
+    try:
+        return notification_of(kind)
+    except MessageDefinitionError:
+        return None  # reported with the message's other faults
 
 
 def _type_name(kind: object) -> str:

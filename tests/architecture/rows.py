@@ -15,11 +15,11 @@ CORE: Final[tuple[tuple[str, ...], ...]] = (
     ("messages", "notifications", "envelope", "codec"),
     ("broker", "storage", "subscriptions", "topics", "urls"),
     (
-        *("handlers", "maps", "module", "middleware", "signatures", "injection", "wiring"),
+        *("handlers", "maps", "module", "middleware", "signatures", "injection", "responses", "wiring"),
         *("container", "dishka_container", "dishka_faults"),
     ),
     ("causes", "underway", "runners", "dispatcher", "emitter"),
-    ("unit_of_work", "mediator"),
+    ("unit_of_work", "units", "mediator"),
     (
         *("worker", "leases", "window", "pauses", "relay", "delivery", "fresh", "parked", "lane"),
         *("topic_consumer", "consumer", "after_commit", "dead_letters", "settling"),

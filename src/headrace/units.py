@@ -1,0 +1,169 @@
+"""Units of work from begin to end: run the work, commit or roll back, then tell who waits for it.
+
+The mediator begins one for each outermost send, consumers one for each message, after-commit handlers one for each event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar, cast
+
+from headrace.causes import Cause
+from headrace.container import Container
+from headrace.emitter import EventEmitter
+from headrace.envelope import Message
+from headrace.errors import BrokerUnavailable
+from headrace.messages import Event
+from headrace.runners import EventRunner
+from headrace.storage import Storage, Transaction
+from headrace.telemetry import Count
+from headrace.unit_of_work import UnitOfWork, current_unit
+
+R = TypeVar("R")
+
+
+class Units:
+    """Runs units of work for one mediator.
+
+    Args:
+        mediator: nested sends through it join its units.
+        container: opens their scopes.
+        emitter: takes the events of consumed messages, holds the broker.
+        storage: makes each a transaction; None for no storage.
+        commit_wait_seconds: how long a cancelled unit waits for the outcome of its COMMIT.
+    """
+
+    def __init__(
+        self,
+        mediator: object,
+        container: Container,
+        emitter: EventEmitter,
+        storage: Storage | None,
+        commit_wait_seconds: float,
+    ) -> None:
+        self.after_commit: Callable[[Sequence[tuple[Event, Cause]]], None] | None = None
+        """Takes the events of after-commit handlers when a unit has succeeded."""
+        self.on_outbox: Callable[[], None] | None = None
+        """Called when a commit has put something into the outbox."""
+        self.throttle: Callable[[], Awaitable[None]] | None = None
+        """Awaited before each outermost send: slows senders that are ahead of the work that they cause (G11)."""
+        self._mediator = mediator
+        self._container = container
+        self._emitter = emitter
+        self._storage = storage
+        self._commit_wait = commit_wait_seconds
+        self._telemetry = emitter.telemetry
+
+    def running(self) -> UnitOfWork | None:
+        """The innermost unit of this mediator that the calling code is in, also through units of other apps."""
+        unit = current_unit.get()
+        while unit is not None and (unit.mediator is not self._mediator or unit.closed):
+            unit = unit.outer
+        return unit
+
+    def new(self, cause: Cause, *, read_only: bool = False) -> UnitOfWork:
+        """A unit in the app's storage."""
+        return self._in(self._storage, cause, read_only=read_only)
+
+    def _in(self, storage: Storage | None, cause: Cause, *, read_only: bool = False) -> UnitOfWork:
+        return UnitOfWork(
+            self._mediator, self._container, storage, cause, self._telemetry, read_only=read_only
+        )
+
+    async def run(self, unit: UnitOfWork, work: Callable[[], Awaitable[R]]) -> R:
+        """Run `work` as the unit's content, then commit; on any error roll back and raise it."""
+        token = current_unit.set(unit)
+        try:
+            try:
+                response = await work()
+                if self._storage is None and unit.outgoing and unit.doom_of_all is None:
+                    await self._publish(unit.outgoing)
+                    unit.outgoing.clear()
+            except BaseException as error:
+                doom = unit.doom_of_all
+                await unit.rollback(doom or error)
+                if doom is not None and isinstance(error, Exception) and not _led_to(doom, error):
+                    raise doom from error
+                raise
+            cancelled = await unit.commit(wait_seconds=self._commit_wait)
+        finally:
+            current_unit.reset(token)
+        self._committed(unit)
+        if cancelled is not None:
+            raise cancelled
+        return response
+
+    def _committed(self, unit: UnitOfWork) -> None:
+        try:
+            if unit.outgoing and self.on_outbox is not None:
+                self.on_outbox()
+            if unit.after_commit and self.after_commit is not None:
+                self.after_commit(unit.after_commit)
+        except Exception as error:  # after a successful COMMIT nothing fails the send
+            self._telemetry.count(Count.AFTER_COMMIT_FAILED)
+            self._telemetry.error("a hook after the commit failed", error)
+
+    async def _publish(self, outgoing: Sequence[Message]) -> None:
+        """Without storage: publish after all handlers succeeded."""
+        broker = self._emitter.broker
+        if broker is None:
+            return
+        rejected = await broker.publish(outgoing)
+        if rejected:
+            first = outgoing[rejected[0].index]
+            raise BrokerUnavailable(
+                f"the broker refused {len(rejected)} of {len(outgoing)} notifications, the first {first.envelope.type} (key "
+                f"{first.key!r}): {rejected[0].reason}. Without a storage there is no outbox to keep them: they are lost."
+            )
+
+    async def deliver(
+        self,
+        run: EventRunner,
+        event: object,
+        message: Message,
+        storage: Storage,
+        begin: Callable[[Transaction], Awaitable[bool]],
+    ) -> bool:
+        """Run the handlers of a message from the broker as one unit of work.
+
+        Args:
+            run: the handlers of the message's type in the consuming group.
+            event: the decoded message.
+            message: as received; its envelope becomes the cause of what the handlers do.
+            storage: where the consumer keeps its books: the app's storage if it has one.
+            begin: called first with the unit's transaction (inbox, position). When it answers False, what it staged is
+                committed and no handler runs.
+
+        Returns:
+            Whether the handlers ran.
+        """
+        unit = self._in(storage, Cause.received(event, message.envelope))
+
+        async def work() -> bool:
+            if unit.transaction is not None and not await begin(unit.transaction):
+                return False
+            await self._emitter.run_consumed(run, cast(Event, event), unit)
+            return True
+
+        return await self.run(unit, work)
+
+    async def run_apart(self, run: EventRunner, event: Event, cause: Cause) -> None:
+        """Run handlers as a unit of their own, caused by what has been committed before (after-commit handlers)."""
+        unit = self.new(cause)
+
+        async def work() -> None:
+            await self._emitter.run_consumed(run, event, unit)
+
+        await self.run(unit, work)
+
+
+def _led_to(doom: BaseException, error: BaseException) -> bool:
+    """True if `error` is the doom, or was raised because of it, as by `raise OrderFailed from error`."""
+    at: BaseException | None = error
+    seen: set[int] = set()
+    while at is not None and id(at) not in seen:
+        if at is doom or at is doom.__cause__:
+            return True
+        seen.add(id(at))
+        at = at.__cause__ or at.__context__
+    return False
