@@ -5,7 +5,11 @@ Importing this touches no file: the flights are read and the database is opened 
 
 from __future__ import annotations
 
-from examples.flights.application import make_app
+from examples.flights.application import make_app, make_storage
+from examples.flights.log import FlightLog
 from examples.flights.settings import Settings
 
-app = make_app(Settings.from_environment())
+settings = Settings.from_environment()
+log = FlightLog(settings)
+storage = make_storage(settings)
+app = make_app(log, storage)

@@ -8,16 +8,23 @@ from examples.flights.operations import operations
 from examples.flights.replay import replays
 from examples.flights.settings import Settings
 from examples.flights.statistics import statistics
-from headrace import Headrace
+from headrace import Headrace, Limits
 from headrace.drivers.sql import SqlStorage
 
 
-def make_app(settings: Settings) -> Headrace:
-    """The flights application on the database of these settings. Nothing is opened before it starts."""
+def make_storage(settings: Settings) -> SqlStorage:
+    """The storage on the database of these settings."""
+    return SqlStorage(f"sqlite+aiosqlite:///{settings.database}", metadata=tables.metadata)
+
+
+def make_app(log: FlightLog, storage: SqlStorage) -> Headrace:
+    """The flights application. Nothing is read or opened before it starts."""
     return Headrace(
         "flights",
         modules=[operations, statistics, replays],
-        providers=[FlightLog(settings)],
-        storage=SqlStorage(f"sqlite+aiosqlite:///{settings.database}", metadata=tables.metadata),
+        providers=[log],
+        storage=storage,
         broker="sql://",
+        # A demo is killed and run again at once: then its partitions are free after 3 seconds, not after 15.
+        limits=Limits(lease_seconds=3.0),
     )

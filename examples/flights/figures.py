@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 
 from examples.flights.data import Flight
@@ -22,6 +22,11 @@ class DelayFigures:
     landings: int = 0
     landings_timed: int = 0
     landing_minutes: int = 0
+
+    def add(self, other: DelayFigures) -> None:
+        """Add the figures of another carrier or airport."""
+        for part in fields(self):
+            setattr(self, part.name, getattr(self, part.name) + getattr(other, part.name))
 
 
 @dataclass(slots=True)
@@ -51,6 +56,14 @@ class Figures:
     aircraft: Mapping[str, AircraftFigures] = field(
         default_factory=lambda: defaultdict[str, AircraftFigures](AircraftFigures)
     )
+
+    @property
+    def handled(self) -> int:
+        """How many notifications are in these figures: each counts in exactly one of them."""
+        return sum(
+            f.departures + f.long_delays + f.cancellations + f.landings
+            for f in self.delays.values()
+        )
 
 
 def expected(flights: Sequence[Flight]) -> Figures:
