@@ -28,34 +28,27 @@ SHOWN = 20
 
 
 async def replay(console: Console) -> Figures:
-    """Replay what is left, show it, and answer what the read model says in the end."""
-    async with app:
-        flying = Flying(app, storage, log)
-        start = await flying.find_place()
-        if start.replayed:
-            console.print(f"going on behind command {start.replayed:,} of {flying.commands:,}")
-        started = time.monotonic()
-        with view_for(console, flying.commands, flying.notifications, start) as view:
-            await flying.fly(view.show)
-        seconds = time.monotonic() - started
-        console.print(
-            f"sent {flying.commands - start.replayed:,} commands and handled "
-            f"{flying.notifications - start.handled:,} events in {seconds:.1f} s"
-        )
-        return await app.send(ReadFigures())
+    """Replay what is left in the running app, show it, and answer what the read model says in the end."""
+    flying = Flying(app, storage, log)
+    start = await flying.find_place()
+    if start.replayed:
+        console.print(f"going on behind command {start.replayed:,} of {flying.commands:,}")
+    started = time.monotonic()
+    with view_for(console, flying.commands, flying.notifications, start) as view:
+        await flying.fly(view.show)
+    console.print(
+        f"sent {flying.commands - start.replayed:,} commands and handled "
+        f"{flying.notifications - start.handled:,} events in {time.monotonic() - started:.1f} s"
+    )
+    return await app.send(ReadFigures())
 
 
 async def reconcile(console: Console, read: Figures, wanted: Figures) -> int:
-    """Say whether the read model agrees with the file; then the replay is finished."""
-    async with app:
-        dead = await app.dead_letters.list(limit=SHOWN)
-        found = differences(read, wanted)
-        if not found and not dead:
-            await app.send(FinishReplay())
-    for letter in dead:
-        console.print(f"dead letter: {letter}", style="red", soft_wrap=True)
-    for difference in found[:SHOWN]:
-        console.print(difference, style="red", soft_wrap=True)
+    """Say whether the read model agrees with the file; if it does, the replay is finished."""
+    dead = await app.dead_letters.list(limit=SHOWN)
+    found = differences(read, wanted)
+    for fault in [*(f"dead letter: {letter}" for letter in dead), *found[:SHOWN]]:
+        console.print(fault, style="red", markup=False, soft_wrap=True)
     if found or dead:
         console.print(
             f"NOT reconciled: {len(found):,} of {compared(wanted):,} figures differ from the file. "
@@ -64,6 +57,7 @@ async def reconcile(console: Console, read: Figures, wanted: Figures) -> int:
             soft_wrap=True,
         )
         return 1
+    await app.send(FinishReplay())
     console.print(
         f"reconciled: all {compared(wanted):,} figures agree with the file; {wanted.handled:,} events handled, "
         f"each once, in order for each of {len(wanted.aircraft):,} aircraft",
@@ -101,9 +95,10 @@ async def run(console: Console, *, fresh: bool) -> int:
         f"{time.monotonic() - started:.1f} s"
     )
     await prepare(console, fresh=fresh)
-    read = await replay(console)
-    show_summary(console, read)
-    return await reconcile(console, read, wanted)
+    async with app:
+        read = await replay(console)
+        show_summary(console, read)
+        return await reconcile(console, read, wanted)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

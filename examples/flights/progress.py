@@ -112,7 +112,9 @@ class Lines:
 
     def show(self, reading: Reading) -> None:
         now = time.monotonic()
-        if self._shown and now - self._at < LINE_SECONDS:
+        # The first line comes as soon as something has moved.
+        moved = reading.replayed > self._last.replayed or reading.handled > self._last.handled
+        if not (now - self._at >= LINE_SECONDS if self._shown else moved):
             return
         seconds = max(now - self._at, 0.001)
         rates = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -18,13 +19,13 @@ def show_summary(console: Console, figures: Figures) -> None:
     """Delays per carrier and airport, and where the aircraft are."""
     console.print(_carriers(figures))
     console.print(_airports(figures))
-    console.print(_aircraft(figures), highlight=False)
+    console.print(_aircraft(figures), soft_wrap=True)
 
 
 def _carriers(figures: Figures) -> Table:
     table = _table("Carriers, by departures from New York")
     for title in ("carrier", "departed", "cancelled", "late by", "over 2 h", "landed late by"):
-        table.add_column(title, justify="left" if title == "carrier" else "right")
+        _add_column(table, title)
     names = read_airlines()
     for carrier, f in _busiest(figures, lambda key: key[0], lambda f: f.departures):
         table.add_row(
@@ -40,8 +41,8 @@ def _carriers(figures: Figures) -> Table:
 
 def _airports(figures: Figures) -> Table:
     table = _table(f"The {TOP} busiest airports")
-    for title in ("airport", "departed", "landed", "landed late by", "aircraft there now"):
-        table.add_column(title, justify="left" if title == "airport" else "right")
+    for title in ("airport", "departed", "landed", "landed late by", "aircraft now"):
+        _add_column(table, title)
     names = read_airports()
     there = Counter(a.place for a in figures.aircraft.values())
     busiest = _busiest(figures, lambda key: key[1], lambda f: f.departures + f.landings)
@@ -80,4 +81,16 @@ def _mean(minutes: int, count: int) -> str:
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+
+
+def _add_column(table: Table, title: str) -> None:
+    # The first column names the row; on a narrow terminal it is cut rather than wrapped.
+    first = not table.columns
+    table.add_column(title, justify="left" if first else "right", no_wrap=True, overflow="ellipsis")
