@@ -216,6 +216,35 @@ async def test_a_users_engine_works_and_stays_theirs(url: str, recipe: bool) -> 
     await engine.dispose()
 
 
+@pytest.mark.parametrize("own", [False, True])
+async def test_a_cancelled_unit_leaves_no_lock(url: str, own: bool) -> None:
+    """After a time limit has cut a unit and its rollback, others write at once, though somebody keeps the error (G4)."""
+    slow = text(
+        "INSERT INTO account WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 300000)"
+        " SELECT 'a' || x, 0 FROM n"
+    )
+    engine = create_async_engine(url)
+    storage = SqlStorage(engine if own else url, metadata=Base.metadata, busy_seconds=5.0)
+    await storage.start("app", partitions=4)
+    kept: list[BaseException] = []
+    for _ in range(3):
+        transaction = storage.transaction()
+        try:
+            async with asyncio.timeout(0.01):
+                await session_of(storage, transaction).execute(slow)
+        except TimeoutError as error:
+            kept.append(error)
+        await transaction.rollback()
+        following = storage.transaction()
+        following.enqueue([message()])
+        await following.commit()
+    assert len(kept) == 3
+    assert len(await outbox_ids(storage)) == 3
+    assert await names(storage) == []
+    await storage.stop()
+    await engine.dispose()
+
+
 async def test_concurrent_queries_are_bounded_and_all_served(url: str) -> None:
     """More queries at once than connections wait for each other and are all answered (G11)."""
     storage = SqlStorage(url, metadata=Base.metadata, connections=2)

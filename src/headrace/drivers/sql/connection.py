@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
@@ -36,6 +37,11 @@ class BufferedConnection(aiosqlite.Connection):
         self._first: tuple[str, ...] = ()
         self._open = False
         self._abandoned = False
+
+    @property
+    def is_open(self) -> bool:
+        """True from `open_with` until a COMMIT was seen to succeed, or `end`."""
+        return self._open
 
     def open_with(self, statements: Sequence[str]) -> None:
         """Begin a transaction together with the next statement, in the same hop."""
@@ -89,6 +95,9 @@ class BufferedConnection(aiosqlite.Connection):
         except asyncio.CancelledError:
             # The thread goes on; only a ROLLBACK behind what it does now can say how the transaction stands.
             self._abandoned = True
+            # A connection that was closed meanwhile has nothing left to interrupt.
+            with suppress(ValueError, sqlite3.Error):
+                self._conn.interrupt()
             raise
 
     def _in_transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:

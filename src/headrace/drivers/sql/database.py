@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import event
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -26,7 +27,7 @@ class Unit(Protocol):
     """A unit of work that owns a connection and hears what happens on it."""
 
     def failed(self, error: BaseException, *, ended: bool) -> None:
-        """A statement failed; `ended` if the connection is given up with it."""
+        """A statement failed; `ended` if it was cut or the connection is lost, and the transaction with it."""
         ...
 
     def ending(self, what: str) -> None:
@@ -109,13 +110,20 @@ class Database:
         try:
             await link.begin()
         except BaseException:
-            await greenlet_spawn(link.connection.close)
+            await _to_the_end(greenlet_spawn(link.connection.close))
             raise
         return link
 
     async def give(self, link: Link) -> None:
         """Roll back what is not committed and give the connection back. Never raises for a connection that is gone."""
         self._units.pop(link.connection, None)
+        if link.ended:
+            await self._give(link)
+        else:
+            # A rollback that is cut would leave its locks to the garbage collector.
+            await _to_the_end(self._give(link))
+
+    async def _give(self, link: Link) -> None:
         idle = self._idle_readers if link.read_only else self._idle_writers
         keep = False
         try:
@@ -183,11 +191,14 @@ class Database:
 
     def _on_error(self, context: ExceptionContext) -> BaseException | None:
         original = context.original_exception
+        cut = not isinstance(original, Exception)
         translated = self.dialect.translate(original)
         unit = self._units.get(context.connection) if context.connection is not None else None
         if unit is not None:
             shown = translated or context.sqlalchemy_exception or original
-            unit.failed(shown, ended=context.is_disconnect)
+            unit.failed(shown, ended=cut or context.is_disconnect)
+        if cut and self.dialect.survives_cancelling:
+            context.is_disconnect = False
         return translated
 
     def _on_commit(self, connection: Connection) -> None:
@@ -199,3 +210,19 @@ class Database:
         unit = self._units.get(connection)
         if unit is not None:
             unit.ending("ROLLBACK")
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await to the end whatever cancels the caller, then let the cancellation go on."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except Exception:
+            break
+    task.result()
+    if cancelled is not None:
+        raise cancelled

@@ -42,6 +42,11 @@ class Link:
         self._root: RootTransaction | None = None
 
     @property
+    def ended(self) -> bool:
+        """True if `end` has nothing to wait for."""
+        return self._fast is not None and not self._fast.is_open
+
+    @property
     def reusable(self) -> bool:
         """True if another transaction may begin here after `end`: a connection of Headrace's own that is whole."""
         return self._fast is not None and self.usable

@@ -309,8 +309,8 @@ class SqlTransaction:
         elif ended:
             self.doom(
                 UnitOfWorkError(
-                    f"a statement of this unit of work was cut ({type(error).__name__}; a time limit around it?), which"
-                    " closed its connection and rolled the unit back: let the error end the handler"
+                    f"a statement of this unit of work was cut ({type(error).__name__}; a time limit around it?), and its"
+                    " transaction can only roll back: let the error end the handler"
                 )
             )
 

@@ -50,6 +50,11 @@ class Dialect(Protocol):
         """True if the database has one writer at a time, so that writers wait for their turn in the process."""
         ...
 
+    @property
+    def survives_cancelling(self) -> bool:
+        """True if a connection can be rolled back and used again after a statement on it was cancelled."""
+        ...
+
     def is_open(self, connection: Connection) -> bool:
         """False if the database has no transaction open on this connection any more, as far as it is known here."""
         ...

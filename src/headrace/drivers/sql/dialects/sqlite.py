@@ -63,6 +63,9 @@ class SqliteDialect:
     """
 
     one_writer = True
+    # The connection's thread does one thing after another, so a ROLLBACK comes after what was cancelled. Closing the
+    # connection instead would keep its locks for as long as somebody keeps the cursor, as a traceback does.
+    survives_cancelling = True
 
     def __init__(self, *, busy_seconds: float, synchronous: str) -> None:
         if synchronous.upper() not in _SYNCHRONOUS:
