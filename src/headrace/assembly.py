@@ -244,6 +244,7 @@ class Parts:
         )
         self.mediator.units.after_commit = self.after_commit.run
         self.mediator.units.on_outbox = self._on_outbox
+        self.mediator.units.topics = {t.name: t for t in self.topics()}
         if self.mediator.emitter.has_after_commit:
             self.mediator.units.throttle = self.after_commit.room
         await self.mediator.prepare()

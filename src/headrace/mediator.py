@@ -193,6 +193,7 @@ class RequestMediator:
         self._bodies.clear()
         self._runners = {}
         self._prepared = None
+        self.units.forget()
         self.emitter.dispatcher.forget()
 
     # Stopping -----------------------------------------------------------------------------------------------------------

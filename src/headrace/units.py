@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar, cast
 
+from headrace.broker import Topic
 from headrace.causes import Cause
 from headrace.container import Container
 from headrace.emitter import EventEmitter
@@ -17,6 +18,7 @@ from headrace.messages import Event
 from headrace.runners import EventRunner
 from headrace.storage import Storage, Transaction
 from headrace.telemetry import Count
+from headrace.topics import ensure_topic
 from headrace.unit_of_work import UnitOfWork, current_unit
 
 R = TypeVar("R")
@@ -47,6 +49,9 @@ class Units:
         """Called when a commit has put something into the outbox."""
         self.throttle: Callable[[], Awaitable[None]] | None = None
         """Awaited before each outermost send: slows senders that are ahead of the work that they cause (G11)."""
+        self.topics: Mapping[str, Topic] = {}
+        """The app's settings of topics, by name, for notifications that are published without a storage."""
+        self._made: set[str] = set()
         self._mediator = mediator
         self._container = container
         self._emitter = emitter
@@ -69,6 +74,10 @@ class Units:
         return UnitOfWork(
             self._mediator, self._container, storage, cause, self._telemetry, read_only=read_only
         )
+
+    def forget(self) -> None:
+        """The app has stopped: its broker may be another, or empty, at the next start."""
+        self._made.clear()
 
     async def run(self, unit: UnitOfWork, work: Callable[[], Awaitable[R]]) -> R:
         """Run `work` as the unit's content, then commit; on any error roll back and raise it."""
@@ -108,6 +117,10 @@ class Units:
         broker = self._emitter.broker
         if broker is None:
             return
+        for name in dict.fromkeys(message.topic for message in outgoing):
+            if name not in self._made:
+                await ensure_topic(broker, self.topics, name)
+                self._made.add(name)
         rejected = await broker.publish(outgoing)
         if rejected:
             first = outgoing[rejected[0].index]
