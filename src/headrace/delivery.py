@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Delivery = tuple[object, "Message"]
+"""A decoded event and its message as it was received."""
+
 UNKNOWN_TYPE_SECONDS = 5.0
 """How long a message waits for a process that knows its type: a rolling deploy takes longer, a look costs little."""
 
@@ -29,30 +32,20 @@ _TRACEBACK_CHARACTERS = 20_000
 
 
 class Deliver(Protocol):
-    """Runs a message's handlers as one unit of work: the seam to the mediator."""
+    """Runs the handlers of messages as one unit of work: the seam to the mediator."""
 
     async def __call__(
-        self,
-        event: object,
-        message: Message,
-        group: str,
-        begin: Callable[[Transaction], Awaitable[bool]],
-        /,
-    ) -> bool:
-        """Handle one message in the context of its envelope.
+        self, begin: Callable[[Transaction], Awaitable[Iterable[Delivery]]], /
+    ) -> None:
+        """Handle messages, each in the context of its envelope, in one transaction.
 
-        Opens a unit of work with a new transaction of the storage and calls `begin` with it first. When that answers
-        False, commits what it staged and runs no handler. Else runs all handlers of the event's type in the group, and
-        what follows from them, and commits. The COMMIT is not cut by a cancellation.
+        Opens a unit of work with a new transaction of the storage and calls `begin` with it first. Then takes what that
+        answered one after another, the next when the one before has ended: runs all handlers of the event's type in the
+        group and what follows from them, with a scope and session of their own. Then commits all. The COMMIT is not cut
+        by a cancellation.
 
         Args:
-            event: the decoded body.
-            message: as it was received.
-            group: the consuming group.
-            begin: stages the consumer's own writes.
-
-        Returns:
-            What `begin` answered.
+            begin: stages the consumer's own writes and answers what is to be handled, in order; perhaps nothing.
 
         Raises:
             Exception: any error, unwrapped, after all was rolled back.
@@ -112,36 +105,62 @@ class Work:
         return self.codec.decode(message.data, self.types[message.envelope.type])
 
     async def attempt(
-        self, event: object, message: Message, begin: Callable[[Transaction], Awaitable[bool]]
+        self, begin: Callable[[Transaction], Awaitable[Sequence[Delivery]]]
     ) -> Exception | None:
-        """Try a message once.
+        """Try messages once, together.
+
+        Args:
+            begin: stages the consumer's own writes and answers what is to be handled, in order.
 
         Returns:
-            The error of its handlers, which counts as an attempt, or None.
+            The error of a handler, which counts as an attempt, or None.
 
         Raises:
             Exception: an error of the infrastructure, which counts for nothing.
         """
         seconds = self.subscription.timeout_seconds
+        clock = asyncio.get_running_loop().time
+        # Waiting for the storage is no fault of a handler: the time of each message begins with its turn.
+        limit = asyncio.timeout(None)
+        running: Message | None = None
+
+        def in_turn(deliveries: Sequence[Delivery]) -> Generator[Delivery]:
+            nonlocal running
+            for delivery in deliveries:
+                _, running = delivery
+                restart()
+                yield delivery
+            restart()
+
+        def restart() -> None:
+            if limit.expired():
+                raise TimeoutError("a handler went on after its cancellation")
+            limit.reschedule(clock() + seconds)
+
+        async def begun(transaction: Transaction) -> Iterable[Delivery]:
+            return in_turn(await begin(transaction))
+
         async with self.slots:
-            limit = asyncio.timeout(seconds)
             try:
                 async with limit:
-                    await self.deliver(event, message, self.group, begin)
+                    await self.deliver(begun)
             except Exception as error:
                 # First, because a driver whose statement was cut by the time-out reports a lost connection.
-                if limit.expired():
-                    late = HandlerTimeout(
-                        f"The handlers of {message.envelope.type} in group {self.group!r} did not end within {seconds:g} "
-                        f"seconds (message {message.envelope.id}). Make them faster, or raise "
-                        "Subscription(timeout_seconds=...)."
-                    )
-                    late.__cause__ = error
-                    return late
+                if limit.expired() and running is not None:
+                    return self._late(running, error)
                 if infrastructure(self.storage, error):
                     raise
                 return error
         return None
+
+    def _late(self, message: Message, error: Exception) -> HandlerTimeout:
+        late = HandlerTimeout(
+            f"The handlers of {message.envelope.type} in group {self.group!r} did not end within "
+            f"{self.subscription.timeout_seconds:g} seconds (message {message.envelope.id}). Make them faster, or raise "
+            "Subscription(timeout_seconds=...)."
+        )
+        late.__cause__ = error
+        return late
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from headrace.delivery import UNKNOWN_TYPE_SECONDS, failure_of, in_transaction
@@ -11,7 +11,7 @@ from headrace.telemetry import Count
 
 if TYPE_CHECKING:
     from headrace.broker import Received
-    from headrace.delivery import Work
+    from headrace.delivery import Delivery, Work
     from headrace.storage import Lease, Transaction
 
 T = TypeVar("T")
@@ -95,18 +95,18 @@ class Fresh:
             return None
         seen = Verdict.NEW
 
-        async def begin(transaction: Transaction) -> bool:
+        async def begin(transaction: Transaction) -> Sequence[Delivery]:
             nonlocal seen
             (seen,) = await transaction.admit(lease, work.group, [work.in_lane(message)])
             if seen is Verdict.HELD:
                 transaction.park(lease, work.in_lane(message), state=State.HELD)
             transaction.advance(lease, received.position)
-            return seen is Verdict.NEW
+            return [(event, message)] if seen is Verdict.NEW else []
 
-        failed = await steadily(lambda: work.attempt(event, message, begin))
+        failed = await steadily(lambda: work.attempt(begin))
         if failed is not None:
             return await self._fail(lease, received, steadily, failed)
-        self._count(seen)
+        count(work, seen)
         return None
 
     async def _fail(
@@ -166,16 +166,18 @@ class Fresh:
 
         verdict = await steadily(lambda: in_transaction(work.storage, body))
         if verdict is not Verdict.NEW:
-            self._count(verdict)
+            count(work, verdict)
         return verdict
 
-    def _count(self, verdict: Verdict) -> None:
-        counts = {
-            Verdict.NEW: Count.CONSUMED,
-            Verdict.DUPLICATE: Count.DUPLICATE,
-            Verdict.HELD: Count.HELD,
-        }
-        self._work.telemetry.count(counts[verdict])
+
+def count(work: Work, verdict: Verdict) -> None:
+    """Count a message that its partition goes on behind."""
+    counts = {
+        Verdict.NEW: Count.CONSUMED,
+        Verdict.DUPLICATE: Count.DUPLICATE,
+        Verdict.HELD: Count.HELD,
+    }
+    work.telemetry.count(counts[verdict])
 
 
 def unknown_type(work: Work, type_: str) -> Failure:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, TypeVar
 
 from headrace.backoff import Backoff, Outage
+from headrace.batches import Batches
 from headrace.errors import LeaseLost
 from headrace.fresh import Fresh
 from headrace.parked import Parked
@@ -54,7 +55,8 @@ class Lane:
         """The last position that is handled or stored, committed."""
         self.abandoned = False
         """True once what was under way is cancelled because the lease is lost."""
-        self._cautious = lease.unclean
+        # The owner before may have died of any message of the batch that it was at.
+        self._cautious = work.subscription.batch if lease.unclean else 0
         self._work = work
         self._leases = leases
         self._outage = outage
@@ -63,6 +65,7 @@ class Lane:
         self._idle = idle
         self._steady = Steady(outage, stopping)
         self._from_broker = Fresh(work)
+        self._batches = Batches(work)
         self._from_storage = Parked(work)
         self.task: asyncio.Task[None] | None = None
 
@@ -125,11 +128,7 @@ class Lane:
                 # The next of their keys may run now.
                 self._look(0.0)
             return
-        done = await self._skip()
-        if not done:
-            await self._handle(self.fresh[0])
-            done = 1
-        for _ in range(done):
+        for _ in range(await self._skip() or await self._together() or await self._alone()):
             self.finished = self.fresh.popleft().position
 
     async def _skip(self) -> int:
@@ -146,19 +145,30 @@ class Lane:
             await self._from_broker.skip(self.lease, position, len(skipped), self._steadily)
         return len(skipped)
 
-    async def _handle(self, received: Received) -> None:
+    async def _together(self) -> int:
+        """Handle messages at the head in one transaction. Returns how many, 0 if the next is to be handled alone."""
+        most, types = self._work.subscription.batch, self._work.types
+        if most == 1 or self._cautious or self._batches.alone:
+            return 0
+        head = takewhile(lambda r: r.message.envelope.type in types, islice(self.fresh, most))
+        return await self._batches.handle(self.lease, list(head), self._steadily)
+
+    async def _alone(self) -> int:
+        received = self.fresh[0]
         look: float | None = None
         if received.message.envelope.type not in self._work.types:
             look = await self._from_broker.wait_for_type(self.lease, received, self._steadily)
         elif self._cautious:
             # The owner before died or hung, perhaps of this very message: its attempts must survive this process.
             if await self._from_broker.park(self.lease, received, self._steadily):
-                self._cautious = False
+                self._cautious -= 1
                 look = 0.0
         else:
             look = await self._from_broker.handle(self.lease, received, self._steadily)
         if look is not None:
             self._look(look)
+        self._batches.alone = max(self._batches.alone - 1, 0)
+        return 1
 
     async def _steadily(self, operation: Callable[[], Awaitable[T]], /) -> T:
         return await self._steady(self, lambda: self._leases.usable(self.lease), operation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from headrace.delivery import UNKNOWN_TYPE_SECONDS, failure_of
@@ -11,7 +12,7 @@ from headrace.storage import Failure, State
 from headrace.telemetry import Count
 
 if TYPE_CHECKING:
-    from headrace.delivery import Work
+    from headrace.delivery import Delivery, Work
     from headrace.storage import Lease, Stored, Transaction
 
 
@@ -69,12 +70,12 @@ class Parked:
         work, retry = self._work, self._work.subscription.retry
         ran = False
 
-        async def begin(transaction: Transaction) -> bool:
+        async def begin(transaction: Transaction) -> Sequence[Delivery]:
             nonlocal ran
             ran = await transaction.resume(lease, stored)
-            return ran
+            return [(event, work.keyed(stored.message))] if ran else []
 
-        failed = await steadily(lambda: work.attempt(event, work.keyed(stored.message), begin))
+        failed = await steadily(lambda: work.attempt(begin))
         if failed is None:
             if ran:
                 work.telemetry.count(Count.CONSUMED)

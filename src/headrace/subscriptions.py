@@ -78,6 +78,11 @@ class Subscription:
         retry: see `Retry`.
         timeout_seconds: how long the handlers of one message may take together; longer counts as a failed attempt.
             Default 300.0, five minutes: a handler that hangs must not hold its partition for ever.
+        batch: messages of one partition that may share a transaction. Default 1: each message has its own, so a slow
+            handler holds nobody else's effects, or locks, back. More saves commits (RATIO), and costs this: the effects of
+            up to `batch` messages become visible together, and if one of them fails all are rolled back and run again one
+            by one. So handlers must have no effects outside of the database, as always. With an app that has no storage
+            their effects are not rolled back: leave it at 1 there.
 
     Raises:
         ConfigurationError: a value is out of its range.
@@ -89,6 +94,7 @@ class Subscription:
     ordered: bool = True
     retry: Retry = field(default_factory=Retry)
     timeout_seconds: float = 300.0
+    batch: int = 1
 
     def __post_init__(self) -> None:
         # A string is a sequence of strings: without this check topics="orders" would read six topics.
@@ -118,6 +124,7 @@ class Subscription:
             self.timeout_seconds > 0,
             "above 0",
         )
+        _check("Subscription", "batch", self.batch, self.batch >= 1, "at least 1")
 
 
 def _check(where: str, name: str, value: object, fine: bool, rule: str) -> None:

@@ -232,7 +232,9 @@ class TopicConsumer:
             if not lanes:
                 return False
             room = Window(
-                self._limits.window, {p: len(lane.fresh) for p, lane in self._lanes.items()}
+                self._limits.window,
+                {p: len(lane.fresh) for p, lane in self._lanes.items()},
+                least=self._work.subscription.batch,
             )
             limit = room.for_all(lanes)
             after = {p: lane.finished for p, lane in lanes.items()}

@@ -11,13 +11,14 @@ class Window:
     So one partition with a long backlog fills most of the window, and a message of another is still read at once.
 
     Args:
-        size: places in all; at least one for each partition.
+        size: places in all.
         taken: those taken now, by partition, for all partitions.
+        least: places that each partition has in any case, also if their sum is more than `size`.
     """
 
-    def __init__(self, size: int, taken: Mapping[int, int]) -> None:
+    def __init__(self, size: int, taken: Mapping[int, int], *, least: int = 1) -> None:
         count = max(len(taken), 1)
-        self._reserved = max(1, size // (2 * count))
+        self._reserved = max(least, size // (2 * count))
         self._taken = dict(taken)
         shared = max(0, size - self._reserved * count)
         self._shared = shared - sum(max(0, n - self._reserved) for n in taken.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from headrace.broker import Broker, Received, Rejected, Topic
@@ -155,6 +155,8 @@ class Handlers:
         self.storage = storage
         self.begun: list[int] = []
         self.done: list[int] = []
+        self.batches: list[list[int]] = []
+        """What was committed together."""
         self.keys: dict[str | None, list[int]] = {}
         self.script: Callable[[int], Awaitable[None]] | None = None
         self.failing: set[int] = set()
@@ -163,35 +165,33 @@ class Handlers:
         self.after_commit: Callable[[int], Awaitable[None]] | None = None
 
     async def __call__(
-        self,
-        event: object,
-        message: Message,
-        group: str,
-        begin: Callable[[Transaction], Awaitable[bool]],
-        /,
-    ) -> bool:
-        assert isinstance(event, Happened)
+        self, begin: Callable[[Transaction], Awaitable[Iterable[tuple[object, Message]]]], /
+    ) -> None:
         transaction = self.storage.transaction()
+        handled: list[tuple[str | None, int]] = []
         try:
-            if not await begin(transaction):
-                await transaction.commit()
-                return False
-            self.begun.append(event.n)
-            self.running += 1
-            self.most = max(self.most, self.running)
-            try:
-                await self._handle(event.n)
-            finally:
-                self.running -= 1
+            for event, message in await begin(transaction):
+                assert isinstance(event, Happened)
+                self.begun.append(event.n)
+                self.running += 1
+                self.most = max(self.most, self.running)
+                try:
+                    await self._handle(event.n)
+                finally:
+                    self.running -= 1
+                await transaction.end_part()
+                handled.append((message.key, event.n))
         except BaseException:
             await transaction.rollback()
             raise
         await transaction.commit()
-        self.done.append(event.n)
-        self.keys.setdefault(message.key, []).append(event.n)
-        if self.after_commit is not None:
-            await self.after_commit(event.n)
-        return True
+        if handled:
+            self.batches.append([n for _, n in handled])
+        for key, n in handled:
+            self.done.append(n)
+            self.keys.setdefault(key, []).append(n)
+            if self.after_commit is not None:
+                await self.after_commit(n)
 
     async def _handle(self, n: int) -> None:
         if self.script is not None:
@@ -239,6 +239,7 @@ class Setting:
         ordered: bool = True,
         concurrency: int = 8,
         timeout_seconds: float = 60.0,
+        batch: int = 1,
     ) -> Consumer:
         """A consumer of group "g"."""
         subscription = Subscription(
@@ -248,6 +249,7 @@ class Setting:
             ordered=ordered,
             concurrency=concurrency,
             timeout_seconds=timeout_seconds,
+            batch=batch,
         )
         consumer = Consumer(
             subscription,

@@ -1,0 +1,125 @@
+"""Messages just read from the broker that are handled together, in one transaction (G7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from headrace.errors import HandlerTimeout
+from headrace.fresh import Steadily, count
+from headrace.storage import State, Verdict
+from headrace.telemetry import Count
+
+if TYPE_CHECKING:
+    from headrace.broker import Received
+    from headrace.delivery import Delivery, Work
+    from headrace.storage import Lease, Transaction
+
+
+class Batches:
+    """The life of messages that share a transaction: all of them are handled, or none is and they go one by one.
+
+    Args:
+        work: what the group does with them.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._size = work.subscription.batch
+        self.alone = 0
+        """How many messages, from the next on, are to be handled one by one."""
+
+    async def handle(self, lease: Lease, received: Sequence[Received], steadily: Steadily) -> int:
+        """Handle as many of these as can be together, from the first on.
+
+        Args:
+            lease: of their partition.
+            received: of types that this process knows, in order.
+            steadily: carries it through outages.
+
+        Returns:
+            How many are handled. 0 if they are to be handled one by one: `alone` says how many.
+        """
+        decoded = self._decoded(received)
+        if len(decoded) < 2:
+            self.alone = 1
+            return 0
+        work, verdicts = self._work, list[Verdict]()
+
+        async def begin(transaction: Transaction) -> Sequence[Delivery]:
+            some = received[: min(self._size, len(decoded))]
+            lane = [work.in_lane(one.message) for one in some]
+            verdicts[:] = await transaction.admit(lease, work.group, lane)
+            for message, verdict in zip(lane, verdicts, strict=True):
+                if verdict is Verdict.HELD:
+                    transaction.park(lease, message, state=State.HELD)
+            transaction.advance(lease, some[-1].position)
+            new = zip(decoded, verdicts, strict=False)
+            return [delivery for delivery, verdict in new if verdict is Verdict.NEW]
+
+        async def attempt() -> Exception | None:
+            try:
+                return await work.attempt(begin)
+            except Exception as error:
+                if work.storage.transient(error):
+                    # Fewer messages hold fewer locks for less time.
+                    self._size = max(self._size // 2, 1)
+                raise
+
+        failed = await steadily(attempt)
+        if failed is not None and not await self._stands(
+            lease, decoded, verdicts, failed, steadily
+        ):
+            self._split(lease, len(verdicts), failed)
+            return 0
+        self._size = min(self._size * 2, work.subscription.batch)
+        for verdict in verdicts:
+            count(work, verdict)
+        return len(verdicts)
+
+    def _decoded(self, received: Sequence[Received]) -> list[Delivery]:
+        """The deliveries before the first message whose body does not fit: that one has its own way."""
+        found: list[Delivery] = []
+        for one in received:
+            try:
+                found.append((self._work.decode(one.message), one.message))
+            except Exception:
+                break
+        return found
+
+    async def _stands(
+        self,
+        lease: Lease,
+        decoded: Sequence[Delivery],
+        verdicts: Sequence[Verdict],
+        failed: Exception,
+        steadily: Steadily,
+    ) -> bool:
+        """True if the commit had succeeded when the time-out struck."""
+        work = self._work
+        if not isinstance(failed, HandlerTimeout) or Verdict.NEW not in verdicts:
+            return False
+        _, message = decoded[verdicts.index(Verdict.NEW)]
+
+        async def look() -> bool:
+            transaction = work.storage.transaction()
+            try:
+                found = await transaction.admit(lease, work.group, [work.in_lane(message)])
+            finally:
+                await transaction.rollback()
+            return found == [Verdict.DUPLICATE]
+
+        return await steadily(look)
+
+    def _split(self, lease: Lease, size: int, error: Exception) -> None:
+        work = self._work
+        self.alone = size
+        work.telemetry.count(Count.BATCH_SPLIT)
+        work.telemetry.info(
+            f"A batch of {size} messages of topic {work.topic!r} was rolled back in group {work.group!r} by "
+            f"{type(error).__name__}: {error}. Its messages are handled again, one by one.",
+            group=work.group,
+            topic=work.topic,
+            partition=lease.partition,
+            messages=size,
+        )
