@@ -13,15 +13,17 @@ from typing import Final
 CORE: Final[tuple[tuple[str, ...], ...]] = (
     ("errors", "telemetry", "backoff", "generics", "limits"),
     ("messages", "notifications", "envelope", "codec"),
-    ("broker", "storage", "subscriptions", "topics", "urls"),
+    ("broker", "stored", "storage", "subscriptions", "topics", "urls"),
     (
-        *("handlers", "maps", "module", "middleware", "signatures", "injection", "responses", "wiring"),
+        *("handlers", "maps", "module", "middleware", "signatures", "injection", "responses"),
+        *("wiring",),
         *("container", "dishka_container", "dishka_faults"),
     ),
     ("causes", "underway", "runners", "dispatcher", "emitter"),
     ("unit_of_work", "units", "mediator"),
     (
-        *("worker", "leases", "window", "pauses", "relay", "delivery", "fresh", "parked", "lane"),
+        *("worker", "leases", "window", "pauses", "relay"),
+        *("delivery", "fresh", "batches", "parked", "lane"),
         *("topic_consumer", "consumer", "after_commit", "dead_letters", "settling"),
     ),
     ("groups", "assembly", "app"),

@@ -1,0 +1,123 @@
+"""What storage keeps, as data: messages of queues and their states, leases, backlogs."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headrace.envelope import Message
+
+
+class State(enum.IntEnum):
+    """Where a stored message stands in its queue."""
+
+    READY = 0
+    """May run as soon as no earlier message of its key is in the way."""
+    WAITING = 1
+    """May run once `due_at` has passed; later messages of its key wait behind it."""
+    HELD = 2
+    """Waits behind an earlier message of its key; runs when it has become the first of its key."""
+    DEAD = 3
+    """A dead letter: runs only after a redrive; later messages of its key wait behind it."""
+
+
+class Verdict(enum.Enum):
+    """What a consumer is to do with a message that it wants to handle."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    HELD = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work one partition of a queue until `deadline`.
+
+    Args:
+        queue: the queue's name, see `outbox_queue` and `group_queue`.
+        partition: from 0.
+        token: grows at every acquisition by whomever; never reused. Guards every write (`Transaction.admit`).
+        owner: the process that holds it.
+        deadline: on this process's `leases.clock()` in seconds; taken before the storage was asked, so it never lies late.
+        position: the last position of a log that this group finished in this partition; None at the start of the log.
+        unclean: True if the previous owner did not release it (it died or hung), so its last message may be half tried.
+    """
+
+    queue: str
+    partition: int
+    token: int
+    owner: str
+    deadline: float
+    position: str | None = None
+    unclean: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGrant:
+    """What `Storage.lease` answers: what the owner holds now, and which of these it should give back for fairness."""
+
+    held: tuple[Lease, ...]
+    surplus: tuple[Lease, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a message was parked: kept in storage for people, never unpickled.
+
+    Args:
+        error: the qualified name of the exception type, for grouping.
+        message: `str(exception)`, cut at 2 000 characters.
+        traceback: as printed, cut at 20 000 characters.
+    """
+
+    error: str
+    message: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One message of a queue as storage keeps it.
+
+    Args:
+        position: its number in storage; grows in commit order per key, is never reused, identifies the row.
+        queue: the queue that it is in.
+        partition: the partition of that queue.
+        message: topic, key, envelope and body, byte for byte as they were enqueued.
+        state: see `State`.
+        attempts: how often handling was begun (parked messages) or refused (outbox).
+        due_at: UTC seconds since the epoch by the storage's clock; None unless WAITING.
+        failure: the last error, if any.
+    """
+
+    position: int
+    queue: str
+    partition: int
+    message: Message
+    state: State = State.READY
+    attempts: int = 0
+    due_at: float | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The size of one queue. `oldest_seconds` is the age of the oldest message that is not dead; 0.0 if there is none."""
+
+    ready: int = 0
+    waiting: int = 0
+    held: int = 0
+    dead: int = 0
+    oldest_seconds: float = 0.0
+
+
+def outbox_queue(app: str) -> str:
+    """The name of an app's outbox."""
+    return f"outbox:{app}"
+
+
+def group_queue(group: str, topic: str) -> str:
+    """The name of the queue (and of the leases) of one group's work on one topic."""
+    return f"group:{group}/{topic}"
