@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import cast
@@ -14,11 +14,10 @@ from headrace.broker import Broker, Topic
 from headrace.consumer import Consumer
 from headrace.container import Container
 from headrace.dead_letters import DeadLetters
-from headrace.delivery import Deliver
+from headrace.delivery import Deliver, Delivery
 from headrace.dishka_container import as_container
 from headrace.dispatcher import EventDispatcher
 from headrace.emitter import EventEmitter, Unhandled
-from headrace.envelope import Message
 from headrace.errors import DrainTimeout
 from headrace.groups import Group, plan_groups
 from headrace.limits import Limits
@@ -315,17 +314,9 @@ class Parts:
             kind: await dispatcher.runner_of(kind.__qualname__, group.events.handlers_of(kind))
             for kind in group.types.values()
         }
-        storage = self.bookkeeping
 
-        async def deliver(
-            event: object,
-            message: Message,
-            group: str,
-            begin: Callable[[Transaction], Awaitable[bool]],
-            /,
-        ) -> bool:
-            run: EventRunner = runners[type(event)]
-            return await self.mediator.units.deliver(run, event, message, storage, begin)
+        async def deliver(begin: Callable[[Transaction], Awaitable[Iterable[Delivery]]], /) -> None:
+            await self.mediator.units.deliver(runners, self.bookkeeping, begin)
 
         return deliver
 

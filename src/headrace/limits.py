@@ -20,8 +20,8 @@ class Limits:
             accept as they come.
         batch: outbox rows that the relay publishes with one wait. Default 500: one wait costs little beside that many rows,
             and at 1 MiB each they stay below the memory of a small container.
-        window: messages of one topic that a consumer holds in memory, read and not yet handled; at least one for each
-            partition that it owns. Default 100: enough to hide the reading behind the handling.
+        window: messages of one topic that a consumer holds in memory, read and not yet handled; for each partition
+            that it owns at least `Subscription.batch`. Default 100: enough to hide the reading behind the handling.
         poll_seconds: how long relay and consumers wait for a wake-up before they look by themselves. Default 0.5: the
             latency that remains if every hint is lost, at two cheap queries a second.
         lease_seconds: how long a partition stays with a process that gives no sign of life. Default 15: a crash is taken

@@ -26,6 +26,7 @@ class Count(enum.StrEnum):
     RETRIED = "headrace.consumer.retried"
     DEAD = "headrace.consumer.dead"
     SKIPPED = "headrace.consumer.skipped"
+    BATCH_SPLIT = "headrace.consumer.batch_split"
     CONSUMER_PAUSED = "headrace.consumer.paused"
     LEASE_LOST = "headrace.lease.lost"
     REDRIVEN = "headrace.dead_letter.redriven"

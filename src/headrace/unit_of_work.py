@@ -39,6 +39,7 @@ class UnitOfWork:
         cause: the request or event that it begins with.
         telemetry: where failures that must not reach the caller are logged and counted.
         read_only: for queries: nothing is written, all is rolled back.
+        shared: the transaction of another unit, which ends it; default None: one of its own.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class UnitOfWork:
         "mediator",
         "outer",
         "outgoing",
+        "parts",
         "read_only",
         "scope",
         "task",
@@ -68,14 +70,15 @@ class UnitOfWork:
         telemetry: Telemetry,
         *,
         read_only: bool = False,
+        shared: Transaction | None = None,
     ) -> None:
         self.mediator = mediator
         self.container = container
         self._storage = storage
         self._telemetry = telemetry
-        self.transaction: Transaction | None = (
-            storage.transaction(read_only=read_only) if storage is not None else None
-        )
+        self.transaction: Transaction | None = shared
+        if storage is not None and shared is None:
+            self.transaction = storage.transaction(read_only=read_only)
         self.cause = cause
         self.read_only = read_only
         self.outgoing: list[Message] = []
@@ -83,6 +86,7 @@ class UnitOfWork:
         self.scope: Scope | None = None
         self.task = asyncio.current_task()
         self.outer = current_unit.get()
+        self.parts: tuple[UnitOfWork, ...] = ()
         self.depth = 0
         self.closed = False
         self.doomed: BaseException | None = None
@@ -121,7 +125,32 @@ class UnitOfWork:
         current_unit.set(branch)
         return branch
 
-    def merge(self, branch: Self, /) -> None:
+    def part(self, cause: Cause) -> UnitOfWork:
+        """A unit for one of several messages that share this one's transaction, with a scope and session of its own.
+
+        Its scope is closed with this unit, when the outcome is known. `end_part` brings what was collected back.
+        """
+        part = UnitOfWork(
+            *(self.mediator, self.container, self._storage, cause, self._telemetry),
+            shared=self.transaction,
+        )
+        # This unit runs no handlers: who comes from a part that has ended is to find none, not this one.
+        part.outer = self.outer
+        self.parts += (part,)
+        return part
+
+    async def end_part(self, part: UnitOfWork) -> None:
+        """Take over what a part whose handlers have ended will publish, and close the session that they had.
+
+        Raises:
+            Exception: the doom, or the error of the flush.
+        """
+        part.closed = True
+        self.merge(part)
+        if self.transaction is not None:
+            await self.transaction.end_part()
+
+    def merge(self, branch: UnitOfWork, /) -> None:
         """Take over what a branch that has ended will publish, and its doom."""
         self.outgoing.extend(branch.outgoing)
         self.after_commit.extend(branch.after_commit)
@@ -153,6 +182,9 @@ class UnitOfWork:
     async def finish(self, error: BaseException | None) -> None:
         """Close the unit and finalize its scope, if one was opened; failing finalizers are logged and counted."""
         self.closed = True
+        parts, self.parts = self.parts, ()
+        for part in reversed(parts):
+            await part.finish(error)
         scope, self.scope = self.scope, None
         if scope is None:
             return

@@ -5,7 +5,7 @@ The mediator begins one for each outermost send, consumers one for each message,
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar, cast
 
 from headrace.broker import Topic
@@ -131,34 +131,36 @@ class Units:
 
     async def deliver(
         self,
-        run: EventRunner,
-        event: object,
-        message: Message,
+        runners: Mapping[type, EventRunner],
         storage: Storage,
-        begin: Callable[[Transaction], Awaitable[bool]],
-    ) -> bool:
-        """Run the handlers of a message from the broker as one unit of work.
+        begin: Callable[[Transaction], Awaitable[Iterable[tuple[object, Message]]]],
+    ) -> None:
+        """Run the handlers of messages from the broker as one unit of work, each message in a part of its own.
 
         Args:
-            run: the handlers of the message's type in the consuming group.
-            event: the decoded message.
-            message: as received; its envelope becomes the cause of what the handlers do.
+            runners: the handlers of the consuming group by the type of the event.
             storage: where the consumer keeps its books: the app's storage if it has one.
-            begin: called first with the unit's transaction (inbox, position). When it answers False, what it staged is
-                committed and no handler runs.
-
-        Returns:
-            Whether the handlers ran.
+            begin: called first with the unit's transaction (inbox, position). Answers the decoded events and their
+                messages, whose envelopes become the causes of what the handlers do. What it staged is committed with
+                their effects, also if there are none.
         """
-        unit = self._in(storage, Cause.received(event, message.envelope))
+        unit = self._in(storage, Cause(None, self._emitter.source))
 
-        async def work() -> bool:
-            if unit.transaction is not None and not await begin(unit.transaction):
-                return False
-            await self._emitter.run_consumed(run, cast(Event, event), unit)
-            return True
+        async def work() -> None:
+            if unit.transaction is not None:
+                for event, message in await begin(unit.transaction):
+                    part = unit.part(Cause.received(event, message.envelope))
+                    await self._run_part(part, runners[type(event)], cast(Event, event))
+                    await unit.end_part(part)
 
-        return await self.run(unit, work)
+        await self.run(unit, work)
+
+    async def _run_part(self, part: UnitOfWork, run: EventRunner, event: Event) -> None:
+        token = current_unit.set(part)
+        try:
+            await self._emitter.run_consumed(run, event, part)
+        finally:
+            current_unit.reset(token)
 
     async def run_apart(self, run: EventRunner, event: Event, cause: Cause) -> None:
         """Run handlers as a unit of their own, caused by what has been committed before (after-commit handlers)."""
