@@ -76,7 +76,7 @@ class Cause:
             datacontenttype=content_type,
             partitionkey=key,
             correlationid=self.correlation_id
-            or (above.correlationid if above is not None else None)
+            or ((above.correlationid or above.id) if above is not None else None)
             or own_id,
             causationid=above.id if above is not None else None,
             extensions={**inherited, **self.metadata} if self.metadata else inherited,

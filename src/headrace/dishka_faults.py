@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from types import FunctionType
+from typing import TYPE_CHECKING, cast
+
+from headrace.signatures import where
 
 if TYPE_CHECKING:
     from dishka.dependency_source import Factory
@@ -118,14 +120,5 @@ def _name(key: DependencyKey) -> str:
 
 
 def _made_at(factory: Factory) -> str:
-    source = factory.source
-    try:
-        file = inspect.getsourcefile(source)
-        line = inspect.getsourcelines(source)[1]
-    except (
-        TypeError,
-        OSError,
-        SyntaxError,
-    ):  # no file, or one that is no Python: a notebook, a page
-        return ""
-    return f" ({file}:{line})"
+    source = cast(object, factory.source)
+    return f" ({where(source)})" if isinstance(source, type | FunctionType) else ""
