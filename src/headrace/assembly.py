@@ -6,15 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from headrace.after_commit import AfterCommit
 from headrace.bindings import Binding
 from headrace.broker import Broker, Topic
-from headrace.consumer import Consumer
 from headrace.container import Container
 from headrace.dead_letters import DeadLetters
-from headrace.delivery import Deliver, Delivery
 from headrace.dishka_container import as_container
 from headrace.dispatcher import EventDispatcher
 from headrace.emitter import EventEmitter, Unhandled
@@ -26,7 +24,6 @@ from headrace.mediator import RequestMediator
 from headrace.middleware import Middleware
 from headrace.module import Module
 from headrace.notifications import notification_of
-from headrace.relay import Relay
 from headrace.runners import EventRunner
 from headrace.settling import pending_of, settle
 from headrace.signatures import where
@@ -36,11 +33,17 @@ from headrace.telemetry import Telemetry
 from headrace.urls import broker_from, storage_from
 from headrace.wiring import wiring_faults
 
+if TYPE_CHECKING:
+    from headrace.consumer import Consumer
+    from headrace.delivery import Deliver, Delivery
+    from headrace.relay import Relay
+
+
 OUTBOX_PARTITIONS = 8
 """Partitions of an app's outbox: as many relays may share it, and one relay reads them all with one query."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Settings:
     """What `Headrace(...)` was given."""
 
@@ -267,6 +270,8 @@ class Parts:
     async def _start_relay(self, broker: Broker, stack: AsyncExitStack, owner: str) -> None:
         if "relay" not in self.settings.roles or self.storage is None:
             return
+        from headrace.relay import Relay  # here, so that `import headrace` stays quick
+
         self.relay = Relay(
             self.storage,
             broker,
@@ -289,6 +294,8 @@ class Parts:
         if "consume" not in self.settings.roles:
             return
         stack.push_async_callback(self._stop_consumers)
+        from headrace.consumer import Consumer  # here, so that `import headrace` stays quick
+
         for group in self.groups:
             consumer = Consumer(
                 group.subscription,

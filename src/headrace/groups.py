@@ -14,7 +14,7 @@ from headrace.notifications import Notification, notification_of
 from headrace.subscriptions import Subscription
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Group:
     """One subscription with its group and topics settled, and the handlers that run in it."""
 

@@ -32,7 +32,7 @@ class Origin(enum.Enum):
     """A fresh `Events` list that collects what a function handler raises."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Argument:
     """One parameter and its origin. `value` is the constant, or the function of the unit; `key` the annotation."""
 
@@ -43,7 +43,7 @@ class Argument:
     value: object = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Plan:
     """How to call one handler class or function."""
 
@@ -56,7 +56,7 @@ class Plan:
         return any(a.origin in (Origin.UNIT, Origin.SCOPE) for a in self.arguments)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Injector:
     """Plans calls: the container, and what Headrace itself provides.
 

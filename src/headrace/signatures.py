@@ -144,7 +144,11 @@ def where(thing: object) -> str:
             return (
                 f"{_short(inspect.getsourcefile(thing) or '?')}:{inspect.getsourcelines(thing)[1]}"
             )
-        except (OSError, TypeError, SyntaxError):  # no file, or one that is no Python: a notebook, a page
+        except (
+            OSError,
+            TypeError,
+            SyntaxError,
+        ):  # no file, or one that is no Python: a notebook, a page
             return f"module {thing.__module__}"
     code = getattr(inspect.unwrap(cast("Callable[..., object]", thing)), "__code__", None)
     if isinstance(code, types.CodeType):

@@ -14,7 +14,7 @@ from headrace.errors import ConfigurationError, MissingExtra
 from headrace.storage import Storage
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Driver:
     """Where a driver lives: its module, its class, the extra that installs what it needs, and the packages needed."""
 
