@@ -96,7 +96,11 @@ def assemble(settings: Settings, telemetry: Telemetry) -> Parts:
     )
     mediator = RequestMediator(requests, container, emitter, storage=storage)
     groups, faults = plan_groups(
-        settings.name, settings.events, settings.modules, settings.subscriptions
+        settings.name,
+        settings.events,
+        settings.modules,
+        settings.subscriptions,
+        requests.bindings,
     )
     return Parts(settings, telemetry, container, mediator, storage, broker, groups, faults)
 

@@ -30,19 +30,24 @@ class Group:
 
 
 def plan_groups(
-    app: str, events: EventMap, modules: Sequence[Module], subscriptions: Sequence[Subscription]
+    app: str,
+    events: EventMap,
+    modules: Sequence[Module],
+    subscriptions: Sequence[Subscription],
+    requests: Sequence[Binding] = (),
 ) -> tuple[tuple[Group, ...], tuple[str, ...]]:
     """The groups of an app, and the faults found on the way.
 
     A module's handlers run in the module's own subscriptions that cover the topic, else in the app's, else in the default
-    one: the group has the app's name, the topic is the event's.
+    one: the group has the app's name, the topic is the event's. A handler bound to a base class consumes every notification
+    below it that is bound somewhere or declared by `raises=`, also by the handlers of requests.
     """
     sources = [(events.bindings, tuple(subscriptions))]
     sources += [(m.events.bindings, (*_own(m), *subscriptions)) for m in modules]
     default = Subscription(group=app)
     chosen: dict[Subscription, list[Binding]] = {}
     topics: dict[Subscription, dict[str, None]] = {}
-    everything = [b for bindings, _ in sources for b in bindings]
+    everything = [*(b for bindings, _ in sources for b in bindings), *requests]
     for bindings, candidates in sources:
         for binding, topic in _consumed(bindings, everything):
             for subscription in _covering(candidates, topic) or [default]:

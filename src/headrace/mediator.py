@@ -213,7 +213,7 @@ class RequestMediator:
             if asyncio.get_running_loop().time() >= deadline:
                 left = self._active or sum(not ended(one) for one in waiting)
                 self._telemetry.warning(
-                    f"{left} sends were still under way {timeout_seconds:g} s after the stop began"
+                    f"{left} sends were still under way {timeout_seconds:.3g} s after the stop began"
                 )
                 return False
             await asyncio.sleep(_POLL_SECONDS)
