@@ -18,7 +18,7 @@ from headrace.emitter import Unhandled
 from headrace.errors import AppNotRunning, ConfigurationError, WiringError
 from headrace.limits import Limits
 from headrace.maps import EventMap, RequestMap
-from headrace.messages import Request
+from headrace.messages import Answered
 from headrace.middleware import Middleware
 from headrace.module import Module
 from headrace.storage import Storage
@@ -144,7 +144,7 @@ class Headrace:
 
     def send(
         self,
-        request: Request[R],
+        request: Answered[R],
         *,
         correlation_id: str | None = None,
         metadata: Mapping[str, str] | None = None,

@@ -28,7 +28,7 @@ from headrace.errors import (
 )
 from headrace.injection import Injector
 from headrace.maps import RequestMap
-from headrace.messages import Request, is_query
+from headrace.messages import Answered, is_query
 from headrace.middleware import Middleware, compose
 from headrace.runners import RequestRunner, request_runner
 from headrace.signatures import SignatureFault
@@ -90,7 +90,7 @@ class RequestMediator:
 
     def send(
         self,
-        request: Request[R],
+        request: Answered[R],
         *,
         correlation_id: str | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -121,7 +121,7 @@ class RequestMediator:
 
     async def _send(
         self,
-        request: Request[R],
+        request: Answered[R],
         correlation_id: str | None,
         metadata: Mapping[str, str] | None,
         savepoint: bool,

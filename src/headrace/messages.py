@@ -31,6 +31,7 @@ from headrace.notifications import Notification, declare, notification, notifica
 
 __all__ = [
     "UNKNOWN",
+    "Answered",
     "Command",
     "DomainEvent",
     "Event",
@@ -51,12 +52,22 @@ __all__ = [
 
 R = TypeVar("R")
 Q_co = TypeVar("Q_co", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 
 class RequestType(Protocol[Q_co, R]):
     """For type checkers: the class of requests `Q` that are answered with `R`. `type[JoinMeeting]` is one."""
 
     def _headrace_request(self) -> tuple[Q_co, Callable[[R], R]]: ...
+
+
+class Answered(Protocol[R_co]):
+    """For type checkers: a request that is answered with an `R`. What `send` takes.
+
+    A protocol, because it is covariant as `Request` must not be: `print(await app.send(...))` expects any object.
+    """
+
+    def _headrace_response(self) -> R_co: ...
 
 
 class Request(Generic[R]):
@@ -74,6 +85,9 @@ class Request(Generic[R]):
         # R is named in parameter and result, so that checkers take exactly the declared R.
         @classmethod
         def _headrace_request(cls) -> tuple[Self, Callable[[R], R]]: ...
+
+        # A method, which a class has with one parameter more, so that only instances are `Answered`.
+        def _headrace_response(self) -> R: ...
 
 
 class Event:

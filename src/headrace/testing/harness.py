@@ -16,7 +16,7 @@ from headrace.broker import Broker
 from headrace.dead_letters import DeadLetter
 from headrace.drivers.memory import MemoryBroker, MemoryStorage
 from headrace.errors import BindingError
-from headrace.messages import Request
+from headrace.messages import Answered
 from headrace.notifications import notification_of
 from headrace.storage import Storage
 from headrace.testing.recording import RecordingBroker
@@ -64,7 +64,7 @@ class Harness:
 
     def send(
         self,
-        request: Request[R],
+        request: Answered[R],
         *,
         correlation_id: str | None = None,
         metadata: Mapping[str, str] | None = None,
