@@ -8,7 +8,7 @@ from examples.flights.operations import operations
 from examples.flights.replay import replays
 from examples.flights.settings import Settings
 from examples.flights.statistics import statistics
-from headrace import Headrace, Limits
+from headrace import Headrace, Limits, Subscription
 from headrace.drivers.sql import SqlStorage
 
 
@@ -25,6 +25,8 @@ def make_app(log: FlightLog, storage: SqlStorage) -> Headrace:
         providers=[log],
         storage=storage,
         broker="sql://",
+        # Counting is quick and cannot fail for one message alone: 100 may share a transaction and its fsync.
+        subscriptions=[Subscription(batch=100)],
         # A demo is killed and run again at once: then its partitions are free after 3 seconds, not after 15.
         limits=Limits(lease_seconds=3.0),
     )

@@ -36,13 +36,12 @@ class AircraftFigures:
     Args:
         place: an airport; "A>B" on the way (or its landing was not recorded); None if it only had cancelled flights.
         heard: notifications handled.
-        last_number: the number of the last of them; equals `heard` if each was handled once.
-        out_of_order: how many did not have the number after that of the one before.
+        out_of_order: those of them that did not come strictly later in the aircraft's life than the one before. With
+            none of them, and as many heard as there are, each was handled once.
     """
 
     place: str | None = None
     heard: int = 0
-    last_number: int = 0
     out_of_order: int = 0
 
 
@@ -74,9 +73,7 @@ def expected(flights: Sequence[Flight]) -> Figures:
         told = _count(flight, figures)
         if flight.tailnum is None:
             continue
-        aircraft = figures.aircraft[flight.tailnum]
-        aircraft.heard += told
-        aircraft.last_number += told
+        figures.aircraft[flight.tailnum].heard += told
         for moment in _moments(flight):
             last[flight.tailnum] = max(moment, last.get(flight.tailnum, moment))
     for tailnum, (_, _, place) in last.items():

@@ -19,7 +19,7 @@ from headrace.telemetry import Count
 STEP = 200
 """Commands in one transaction: few enough that the consumer's transactions, which take turns with it, need not wait."""
 
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.2
 SETTLE_SECONDS = 10.0
 
 

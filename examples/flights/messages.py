@@ -49,6 +49,7 @@ class FlightDeparted(DomainEvent):
     flight_id: str
     carrier: str
     tailnum: str | None
+    at: datetime
     origin: str
     dest: str
     delay_minutes: int
@@ -58,6 +59,7 @@ class FlightLanded(DomainEvent):
     flight_id: str
     carrier: str
     tailnum: str | None
+    at: datetime
     dest: str
     delay_minutes: int | None
 
@@ -66,6 +68,7 @@ class FlightCancelled(DomainEvent):
     flight_id: str
     carrier: str
     tailnum: str | None
+    at: datetime
     origin: str
 
 
@@ -75,33 +78,42 @@ class LongDelay(DomainEvent):
     flight_id: str
     carrier: str
     tailnum: str | None
+    at: datetime
     origin: str
     delay_minutes: int
 
 
 # Notification events: told to whoever listens, in order for each aircraft ------------------------------------------------
 #
-# `number` counts what is told of an aircraft, from 1. A listener sees by it whether it missed, repeated or swapped
-# something. A flight without an aircraft has neither a key nor a number: nothing is in order with it.
+# A flight without an aircraft has no key, so nothing is in order with it. `stamp` sorts what is told of one aircraft as it
+# happened: by the minute; within it a landing comes before a departure, and that before what follows from it.
 
 
 class DepartureAnnounced(NotificationEvent, type="flights.departed.v1", topic=TOPIC, key="tailnum"):
     flight_id: str
     carrier: str
     tailnum: str | None
-    number: int | None
+    at: datetime
     origin: str
     dest: str
     delay_minutes: int
+
+    @property
+    def stamp(self) -> str:
+        return f"{self.at.isoformat()} 1 {self.flight_id}"
 
 
 class LandingAnnounced(NotificationEvent, type="flights.landed.v1", topic=TOPIC, key="tailnum"):
     flight_id: str
     carrier: str
     tailnum: str | None
-    number: int | None
+    at: datetime
     dest: str
     delay_minutes: int | None
+
+    @property
+    def stamp(self) -> str:
+        return f"{self.at.isoformat()} 0 {self.flight_id}"
 
 
 class CancellationAnnounced(
@@ -110,8 +122,12 @@ class CancellationAnnounced(
     flight_id: str
     carrier: str
     tailnum: str | None
-    number: int | None
+    at: datetime
     origin: str
+
+    @property
+    def stamp(self) -> str:
+        return f"{self.at.isoformat()} 2 {self.flight_id}"
 
 
 class LongDelayAnnounced(
@@ -120,6 +136,10 @@ class LongDelayAnnounced(
     flight_id: str
     carrier: str
     tailnum: str | None
-    number: int | None
+    at: datetime
     origin: str
     delay_minutes: int
+
+    @property
+    def stamp(self) -> str:
+        return f"{self.at.isoformat()} 1 {self.flight_id} long delay"

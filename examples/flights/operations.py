@@ -15,12 +15,12 @@ from examples.flights.messages import (
     LongDelay,
     LongDelayAnnounced,
 )
-from examples.flights.write_model import Aircraft, Flights
-from headrace import EventHandler, Module, RequestHandler
+from examples.flights.write_model import Flights
+from headrace import EventHandler, Events, Module, RequestHandler
 
 LONG_DELAY_MINUTES = 120
 
-operations = Module("operations", providers=[Flights, Aircraft])
+operations = Module("operations", providers=[Flights])
 
 
 @operations.handler(raises=[FlightDeparted])
@@ -32,7 +32,9 @@ class Depart(RequestHandler[DepartFlight, None]):
         r = request
         await self._flights.add(r.flight_id, r.carrier, r.tailnum, r.origin, r.dest, "departed")
         self.events.append(
-            FlightDeparted(r.flight_id, r.carrier, r.tailnum, r.origin, r.dest, r.delay_minutes)
+            FlightDeparted(
+                r.flight_id, r.carrier, r.tailnum, r.at, r.origin, r.dest, r.delay_minutes
+            )
         )
 
 
@@ -42,14 +44,11 @@ class Land(RequestHandler[LandFlight, None]):
         self._flights = flights
 
     async def handle(self, request: LandFlight) -> None:
-        landed = await self._flights.land(request.flight_id)
+        r = request
+        flight = await self._flights.land(r.flight_id)
         self.events.append(
             FlightLanded(
-                request.flight_id,
-                landed.carrier,
-                landed.tailnum,
-                landed.dest,
-                request.delay_minutes,
+                r.flight_id, flight.carrier, flight.tailnum, r.at, flight.dest, r.delay_minutes
             )
         )
 
@@ -62,27 +61,7 @@ class Cancel(RequestHandler[CancelFlight, None]):
     async def handle(self, request: CancelFlight) -> None:
         r = request
         await self._flights.add(r.flight_id, r.carrier, r.tailnum, r.origin, r.dest, "cancelled")
-        self.events.append(FlightCancelled(r.flight_id, r.carrier, r.tailnum, r.origin))
-
-
-@operations.handler(raises=[DepartureAnnounced])
-class AnnounceDeparture(EventHandler[FlightDeparted]):
-    def __init__(self, aircraft: Aircraft) -> None:
-        self._aircraft = aircraft
-
-    async def handle(self, event: FlightDeparted) -> None:
-        number = await self._aircraft.next_number(event.tailnum)
-        self.events.append(
-            DepartureAnnounced(
-                event.flight_id,
-                event.carrier,
-                event.tailnum,
-                number,
-                event.origin,
-                event.dest,
-                event.delay_minutes,
-            )
-        )
+        self.events.append(FlightCancelled(r.flight_id, r.carrier, r.tailnum, r.at, r.origin))
 
 
 @operations.handler(raises=[LongDelay])
@@ -90,65 +69,40 @@ class WatchDelays(EventHandler[FlightDeparted]):
     """Raises a follow-up event when a departure was very late."""
 
     async def handle(self, event: FlightDeparted) -> None:
-        if event.delay_minutes >= LONG_DELAY_MINUTES:
+        e = event
+        if e.delay_minutes >= LONG_DELAY_MINUTES:
             self.events.append(
-                LongDelay(
-                    event.flight_id,
-                    event.carrier,
-                    event.tailnum,
-                    event.origin,
-                    event.delay_minutes,
-                )
+                LongDelay(e.flight_id, e.carrier, e.tailnum, e.at, e.origin, e.delay_minutes)
             )
+
+
+@operations.handler(raises=[DepartureAnnounced])
+async def announce_departure(event: FlightDeparted, events: Events) -> None:
+    e = event
+    events.append(
+        DepartureAnnounced(
+            e.flight_id, e.carrier, e.tailnum, e.at, e.origin, e.dest, e.delay_minutes
+        )
+    )
 
 
 @operations.handler(raises=[LongDelayAnnounced])
-class AnnounceLongDelay(EventHandler[LongDelay]):
-    def __init__(self, aircraft: Aircraft) -> None:
-        self._aircraft = aircraft
-
-    async def handle(self, event: LongDelay) -> None:
-        number = await self._aircraft.next_number(event.tailnum)
-        self.events.append(
-            LongDelayAnnounced(
-                event.flight_id,
-                event.carrier,
-                event.tailnum,
-                number,
-                event.origin,
-                event.delay_minutes,
-            )
-        )
+async def announce_long_delay(event: LongDelay, events: Events) -> None:
+    e = event
+    events.append(
+        LongDelayAnnounced(e.flight_id, e.carrier, e.tailnum, e.at, e.origin, e.delay_minutes)
+    )
 
 
 @operations.handler(raises=[LandingAnnounced])
-class AnnounceLanding(EventHandler[FlightLanded]):
-    def __init__(self, aircraft: Aircraft) -> None:
-        self._aircraft = aircraft
-
-    async def handle(self, event: FlightLanded) -> None:
-        number = await self._aircraft.next_number(event.tailnum)
-        self.events.append(
-            LandingAnnounced(
-                event.flight_id,
-                event.carrier,
-                event.tailnum,
-                number,
-                event.dest,
-                event.delay_minutes,
-            )
-        )
+async def announce_landing(event: FlightLanded, events: Events) -> None:
+    e = event
+    events.append(
+        LandingAnnounced(e.flight_id, e.carrier, e.tailnum, e.at, e.dest, e.delay_minutes)
+    )
 
 
 @operations.handler(raises=[CancellationAnnounced])
-class AnnounceCancellation(EventHandler[FlightCancelled]):
-    def __init__(self, aircraft: Aircraft) -> None:
-        self._aircraft = aircraft
-
-    async def handle(self, event: FlightCancelled) -> None:
-        number = await self._aircraft.next_number(event.tailnum)
-        self.events.append(
-            CancellationAnnounced(
-                event.flight_id, event.carrier, event.tailnum, number, event.origin
-            )
-        )
+async def announce_cancellation(event: FlightCancelled, events: Events) -> None:
+    e = event
+    events.append(CancellationAnnounced(e.flight_id, e.carrier, e.tailnum, e.at, e.origin))

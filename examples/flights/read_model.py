@@ -29,12 +29,12 @@ DELAYED_LONG = text(
     "INSERT INTO delays (carrier, airport, long_delays) VALUES (:carrier, :airport, 1)"
     " ON CONFLICT (carrier, airport) DO UPDATE SET long_delays = long_delays + 1"
 )
-# The number must follow that of the last notification about this aircraft, and the first must be 1.
+# What is told of an aircraft must come strictly later in its life than what was told before: nothing twice, nothing swapped.
 HEARD = text(
-    "INSERT INTO whereabouts (tailnum, place, heard, last_number, out_of_order)"
-    " VALUES (:tailnum, :place, 1, :number, :number <> 1) ON CONFLICT (tailnum) DO UPDATE"
-    " SET place = coalesce(:place, place), heard = heard + 1, last_number = :number,"
-    " out_of_order = out_of_order + (:number <> last_number + 1)"
+    "INSERT INTO whereabouts (tailnum, place, heard, last_stamp, out_of_order)"
+    " VALUES (:tailnum, :place, 1, :stamp, 0) ON CONFLICT (tailnum) DO UPDATE"
+    " SET place = coalesce(:place, place), heard = heard + 1, last_stamp = :stamp,"
+    " out_of_order = out_of_order + (:stamp <= last_stamp)"
 )
 
 
@@ -70,12 +70,14 @@ class Whereabouts:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def heard(self, tailnum: str | None, number: int | None, place: str | None) -> None:
+    async def heard(self, tailnum: str | None, stamp: str, place: str | None) -> None:
         """Note what was told of an aircraft. `place` None leaves it where it is; no aircraft has no place."""
         if tailnum is not None:
-            values = {"tailnum": tailnum, "number": number, "place": place}
+            values = {"tailnum": tailnum, "stamp": stamp, "place": place}
             await self._connection.execute(HEARD, values)
 
     async def all(self) -> Mapping[str, AircraftFigures]:
-        rows = await self._connection.execute(select(tables.whereabouts))
+        table = tables.whereabouts.c
+        found = select(table.tailnum, table.place, table.heard, table.out_of_order)
+        rows = await self._connection.execute(found)
         return {row.tailnum: AircraftFigures(*row[1:]) for row in rows}

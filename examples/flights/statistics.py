@@ -22,13 +22,13 @@ class ReadFigures(Query[Figures]):
 @statistics.handler
 async def on_departure(event: DepartureAnnounced, delays: Delays, whereabouts: Whereabouts) -> None:
     await delays.departed(event.carrier, event.origin, event.delay_minutes)
-    await whereabouts.heard(event.tailnum, event.number, f"{event.origin}>{event.dest}")
+    await whereabouts.heard(event.tailnum, event.stamp, f"{event.origin}>{event.dest}")
 
 
 @statistics.handler
 async def on_landing(event: LandingAnnounced, delays: Delays, whereabouts: Whereabouts) -> None:
     await delays.landed(event.carrier, event.dest, event.delay_minutes)
-    await whereabouts.heard(event.tailnum, event.number, event.dest)
+    await whereabouts.heard(event.tailnum, event.stamp, event.dest)
 
 
 @statistics.handler
@@ -36,7 +36,7 @@ async def on_cancellation(
     event: CancellationAnnounced, delays: Delays, whereabouts: Whereabouts
 ) -> None:
     await delays.cancelled(event.carrier, event.origin)
-    await whereabouts.heard(event.tailnum, event.number, None)
+    await whereabouts.heard(event.tailnum, event.stamp, None)
 
 
 @statistics.handler
@@ -44,7 +44,7 @@ async def on_long_delay(
     event: LongDelayAnnounced, delays: Delays, whereabouts: Whereabouts
 ) -> None:
     await delays.delayed_long(event.carrier, event.origin)
-    await whereabouts.heard(event.tailnum, event.number, None)
+    await whereabouts.heard(event.tailnum, event.stamp, None)
 
 
 @statistics.handler

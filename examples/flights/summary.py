@@ -24,12 +24,12 @@ def show_summary(console: Console, figures: Figures) -> None:
 
 def _carriers(figures: Figures) -> Table:
     table = _table("Carriers, by departures from New York")
-    for title in ("carrier", "departed", "cancelled", "late by", "over 2 h", "landed late by"):
+    for title in ("carrier", "departed", "cancelled", "late", "over 2 h", "lands late"):
         _add_column(table, title)
     names = read_airlines()
     for carrier, f in _busiest(figures, lambda key: key[0], lambda f: f.departures):
         table.add_row(
-            names.get(carrier, carrier),
+            _short(names.get(carrier, carrier)),
             f"{f.departures:,}",
             f"{f.cancellations:,}",
             _mean(f.departure_minutes, f.departures),
@@ -41,14 +41,14 @@ def _carriers(figures: Figures) -> Table:
 
 def _airports(figures: Figures) -> Table:
     table = _table(f"The {TOP} busiest airports")
-    for title in ("airport", "departed", "landed", "landed late by", "aircraft now"):
+    for title in ("airport", "departed", "landed", "lands late", "aircraft"):
         _add_column(table, title)
     names = read_airports()
     there = Counter(a.place for a in figures.aircraft.values())
     busiest = _busiest(figures, lambda key: key[1], lambda f: f.departures + f.landings)
     for (airport, f), _ in zip(busiest, range(TOP), strict=False):
         table.add_row(
-            f"{airport} {names[airport].name}",
+            _short(f"{airport} {names[airport].name}"),
             f"{f.departures:,}" if f.departures else "",
             f"{f.landings:,}" if f.landings else "",
             _mean(f.landing_minutes, f.landings_timed),
@@ -80,6 +80,11 @@ def _mean(minutes: int, count: int) -> str:
     return f"{minutes / count:.1f} min" if count else ""
 
 
+def _short(name: str) -> str:
+    # So that the tables fit a terminal of 80 columns.
+    return name if len(name) <= 27 else name[:26] + "\N{HORIZONTAL ELLIPSIS}"
+
+
 def _table(title: str) -> Table:
     return Table(
         title=title,
@@ -91,6 +96,4 @@ def _table(title: str) -> Table:
 
 
 def _add_column(table: Table, title: str) -> None:
-    # The first column names the row; on a narrow terminal it is cut rather than wrapped.
-    first = not table.columns
-    table.add_column(title, justify="left" if first else "right", no_wrap=True, overflow="ellipsis")
+    table.add_column(title, justify="right" if table.columns else "left", no_wrap=True)

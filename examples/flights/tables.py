@@ -20,14 +20,6 @@ flights = Table(
     sqlite_with_rowid=False,
 )
 
-aircraft = Table(
-    "aircraft",
-    metadata,
-    Column("tailnum", Text, primary_key=True),
-    Column("told", Integer, nullable=False),
-    sqlite_with_rowid=False,
-)
-
 # The read model: what the consumer makes of the notifications.
 
 delays = Table(
@@ -51,7 +43,7 @@ whereabouts = Table(
     Column("tailnum", Text, primary_key=True),
     Column("place", Text),
     Column("heard", Integer, nullable=False),
-    Column("last_number", Integer, nullable=False),
+    Column("last_stamp", Text, nullable=False),
     Column("out_of_order", Integer, nullable=False),
     sqlite_with_rowid=False,
 )

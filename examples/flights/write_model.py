@@ -1,4 +1,4 @@
-"""The write model's repositories. They work in the transaction of the command that uses them."""
+"""The write model's repository. It works in the transaction of the command that uses it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,6 @@ ADD = text(
 LAND = text(
     "UPDATE flights SET state = 'landed' WHERE id = :id AND state = 'departed'"
     " RETURNING carrier, tailnum, dest"
-)
-NEXT_NUMBER = text(
-    "INSERT INTO aircraft (tailnum, told) VALUES (:tailnum, 1)"
-    " ON CONFLICT (tailnum) DO UPDATE SET told = told + 1 RETURNING told"
 )
 
 
@@ -59,17 +55,3 @@ class Flights:
         if row is None:
             raise NotInTheAir(f"flight {flight_id} is to land, but is not in the air")
         return Landed(row.carrier, row.tailnum, row.dest)
-
-
-class Aircraft:
-    """The aircraft, and how much was told of each."""
-
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
-
-    async def next_number(self, tailnum: str | None) -> int | None:
-        """The number of the next notification about an aircraft, from 1; None for no aircraft."""
-        if tailnum is None:
-            return None
-        found = await self._connection.execute(NEXT_NUMBER, {"tailnum": tailnum})
-        return int(found.scalar_one())
