@@ -14,6 +14,7 @@ from headrace.consumer import Consumer
 from headrace.drivers.memory import MemoryBroker, MemoryDatabase, MemoryStorage
 from headrace.envelope import Envelope, Message, new_id, now
 from headrace.errors import BrokerUnavailable, DecodeError, StorageUnavailable
+from headrace.leases import clock
 from headrace.limits import Limits
 from headrace.storage import Lease, LeaseGrant, State, Stored, Transaction
 from headrace.subscriptions import Retry, Subscription
@@ -261,7 +262,7 @@ class Setting:
             owner=owner,
             limits=limits,
             telemetry=self.telemetry,
-            **({"now": self.clock} if self.clock is not None else {}),
+            now=self.clock or clock,
         )
         self.consumers.append(consumer)
         return consumer
