@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, get_args
 
-from headrace.app import Headrace
+from headrace.app import Headrace, Role
 from headrace.assembly import Settings
 from headrace.bindings import Binding
 from headrace.broker import Broker
@@ -29,7 +29,8 @@ class Harness:
     """Runs an app in a test, on storage and broker of its own, and records what flows.
 
     An app with SQL storage runs on a private SQLite file, one with `sql://` keeps its queues there; every other broker is
-    replaced by a `MemoryBroker`. The app itself is left untouched, so one app serves many tests.
+    replaced by a `MemoryBroker`. It runs with all roles, whatever the app's, so that a test of a process that only sends sees
+    what becomes of its events. The app itself is left untouched, so one app serves many tests.
 
         async with Harness(app, overrides={Meetings: FakeMeetings()}) as h:
             await h.send(JoinMeeting("u1", "m1"))
@@ -41,10 +42,17 @@ class Harness:
         overrides: replacements of dependencies by type: an object, or a class to build instead.
 
     Raises:
-        BindingError: the app was given a container of its own, which overrides cannot reach into.
+        BindingError: the app was given a container of its own, which overrides cannot reach into; or a storage of which the
+            harness cannot make a private one.
     """
 
     def __init__(self, app: Headrace, overrides: Mapping[type, object] | None = None) -> None:
+        if not isinstance(app.storage, MemoryStorage | None) and not _is_sql(app.storage):
+            raise BindingError(
+                f"the app {app.name!r} has the storage {type(app.storage).__qualname__}, of which the harness cannot make a "
+                f"private one: it knows SqlStorage and MemoryStorage. Make the app with one of these for the test, or run the "
+                f"app itself on a storage of the test's own."
+            )
         self._original = app
         self._overrides = dict(overrides or {})
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -143,6 +151,7 @@ class Harness:
             settings,
             storage=storage,
             broker=broker,
+            roles=frozenset(get_args(Role)),
             overrides=tuple(self._overrides.items()),
             recorder=self._record(),
         )
@@ -171,8 +180,13 @@ class Harness:
         return self._broker
 
     def _fresh_broker(self, broker: Broker) -> Broker:
-        if type(broker).__module__.startswith("headrace.drivers.sql"):
+        if _is_sql(broker):
             from headrace.drivers.sql import SqlBroker
 
             return SqlBroker()
         return MemoryBroker()
+
+
+def _is_sql(driver: object) -> bool:
+    """Told by the names of its classes, so that apps without SQLAlchemy can be tested without it."""
+    return any(kind.__module__.startswith("headrace.drivers.sql") for kind in type(driver).__mro__)
