@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
@@ -65,32 +66,32 @@ class Bars:
 
     def __init__(self, console: Console, commands: int, notifications: int, start: Reading) -> None:
         self._progress = Progress(
-            TextColumn("{task.description:<22}"),
+            TextColumn("{task.description:<16}"),
             BarColumn(),
             TextColumn("{task.completed:>9,.0f} of {task.total:,.0f}"),
             _Rate(),
             TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
             console=console,
         )
+        self._lag = Text(start.lag, style="dim")
+        self._live = Live(Group(self._progress, self._lag), console=console)
         add = self._progress.add_task
-        self._replayed = add("commands sent", total=commands, completed=start.replayed, note="")
-        self._published = add(
-            "events published", total=notifications, completed=start.published, note=""
-        )
-        self._handled = add("events handled", total=notifications, completed=start.handled, note="")
+        self._replayed = add("commands sent", total=commands, completed=start.replayed)
+        self._published = add("events published", total=notifications, completed=start.published)
+        self._handled = add("events handled", total=notifications, completed=start.handled)
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self._live.stop()
 
     def show(self, reading: Reading) -> None:
         self._progress.update(self._replayed, completed=reading.replayed)
-        self._progress.update(self._published, completed=reading.published, note=reading.lag)
+        self._progress.update(self._published, completed=reading.published)
         self._progress.update(self._handled, completed=reading.handled)
+        self._lag.plain = reading.lag
 
 
 class Lines:

@@ -23,7 +23,7 @@ def show_summary(console: Console, figures: Figures) -> None:
 
 
 def _carriers(figures: Figures) -> Table:
-    table = _table("Carriers, by departures from New York")
+    table = _table("Carriers by departures from New York (late: mean, in minutes)")
     for title in ("carrier", "departed", "cancelled", "late", "over 2 h", "lands late"):
         _add_column(table, title)
     names = read_airlines()
@@ -40,7 +40,7 @@ def _carriers(figures: Figures) -> Table:
 
 
 def _airports(figures: Figures) -> Table:
-    table = _table(f"The {TOP} busiest airports")
+    table = _table(f"The {TOP} busiest airports (late: mean, in minutes)")
     for title in ("airport", "departed", "landed", "lands late", "aircraft"):
         _add_column(table, title)
     names = read_airports()
@@ -77,12 +77,12 @@ def _busiest(
 
 
 def _mean(minutes: int, count: int) -> str:
-    return f"{minutes / count:.1f} min" if count else ""
+    return f"{minutes / count:.1f}" if count else ""
 
 
 def _short(name: str) -> str:
     # So that the tables fit a terminal of 80 columns.
-    return name if len(name) <= 27 else name[:26] + "\N{HORIZONTAL ELLIPSIS}"
+    return name if len(name) <= 22 else name[:21] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _table(title: str) -> Table:
