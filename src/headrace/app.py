@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast, get_args
 
-from headrace.assembly import Parts, Settings, assemble
+from headrace.assembly import AppStatus, Parts, Settings, assemble
 from headrace.broker import Broker, Topic
 from headrace.codec import Codec
 from headrace.dead_letters import DeadLetters
@@ -131,6 +131,10 @@ class Headrace:
     def codec(self) -> Codec:
         """What writes and reads the bodies of notifications."""
         return self._parts.mediator.emitter.codec
+
+    async def status(self) -> AppStatus:
+        """What relay and consumers of this process do, and how large the outbox is: for health checks and people (G13)."""
+        return await self._parts.status()
 
     def check(self) -> None:
         """Find every wiring fault, without starting anything.

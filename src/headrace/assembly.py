@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
+
+from msgspec import Struct
 
 from headrace.after_commit import AfterCommit
 from headrace.bindings import Binding
@@ -24,27 +25,27 @@ from headrace.mediator import RequestMediator
 from headrace.middleware import Middleware
 from headrace.module import Module
 from headrace.notifications import notification_of
+from headrace.retention import Retention
 from headrace.runners import EventRunner
 from headrace.settling import pending_of, settle
 from headrace.signatures import where
-from headrace.storage import Storage, Transaction, outbox_queue
+from headrace.storage import Backlog, Storage, Transaction, outbox_queue
 from headrace.subscriptions import Subscription
 from headrace.telemetry import Telemetry
 from headrace.urls import broker_from, storage_from
 from headrace.wiring import wiring_faults
 
 if TYPE_CHECKING:
-    from headrace.consumer import Consumer
+    from headrace.consumer import Consumer, ConsumerStatus
     from headrace.delivery import Deliver, Delivery
-    from headrace.relay import Relay
+    from headrace.relay import Relay, RelayStatus
 
 
 OUTBOX_PARTITIONS = 8
 """Partitions of an app's outbox: as many relays may share it, and one relay reads them all with one query."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """What `Headrace(...)` was given."""
 
     name: str
@@ -64,6 +65,20 @@ class Settings:
     unhandled: Unhandled
     overrides: tuple[tuple[type, object], ...] = ()
     recorder: Callable[[Binding, object], None] | None = None
+
+
+class AppStatus(Struct, frozen=True):
+    """What an app's process does now, and what waits to be published.
+
+    Args:
+        relay: None in a process that does not relay.
+        consumers: one for each subscription that this process consumes.
+        outbox: the size of the outbox and the age of its oldest message; None without a storage.
+    """
+
+    relay: RelayStatus | None
+    consumers: tuple[ConsumerStatus, ...]
+    outbox: Backlog | None
 
 
 def assemble(settings: Settings, telemetry: Telemetry) -> Parts:
@@ -168,7 +183,15 @@ class Parts:
             has_storage=self.storage is not None,
             others=[(m, where(m)) for m in classes],
         )
-        return (*found, *self._group_faults)
+        return (*found, *self._group_faults, *self._broker_faults())
+
+    def _broker_faults(self) -> list[str]:
+        if self.broker is None or self.storage is not None or not self.broker.guarantees.in_storage:
+            return []
+        return [
+            f"{type(self.broker).__name__} keeps its topics in the app's storage, and the app has none. Pass storage=..., "
+            f'such as "sqlite+aiosqlite:///app.db", or another broker, such as "memory://".'
+        ]
 
     def topics(self) -> tuple[Topic, ...]:
         """Every topic that the app publishes to or reads, with its settings."""
@@ -190,6 +213,16 @@ class Parts:
         broker = type(self.broker).__name__ if self.broker is not None else "no broker"
         groups = ", ".join(g.name for g in self.groups) or "none"
         return f"{storage}, {broker}, roles {', '.join(sorted(self.settings.roles))}, consumer groups {groups}"
+
+    async def status(self) -> AppStatus:
+        """What runs here and what waits; one query, of the outbox."""
+        return AppStatus(
+            relay=self.relay.status if self.relay is not None else None,
+            consumers=tuple(consumer.status for consumer in self.consumers),
+            outbox=await self.storage.backlog(outbox_queue(self.settings.name))
+            if self.storage
+            else None,
+        )
 
     async def settle(self, timeout_seconds: float) -> None:
         """Wait until all that was sent has had its effects; `DrainTimeout` if it takes longer."""
@@ -314,6 +347,10 @@ class Parts:
             )
             await consumer.start()
             self.consumers.append(consumer)
+        if self.consumers:
+            retention = Retention(self.bookkeeping, self.settings.limits, self.telemetry)
+            retention.start()
+            stack.push_async_callback(retention.stop)
 
     async def _stop_consumers(self) -> None:
         consumers, self.consumers = self.consumers, []

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal, cast
+
+from msgspec import Struct
 
 from headrace.errors import BindingError
 from headrace.signatures import name_of
@@ -15,8 +16,7 @@ Phase = Literal["in_transaction", "after_commit"]
 """When an event's handler runs: inside the unit of work that raised the event, or after its commit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(Struct, frozen=True):
     """One handler bound to one class of messages.
 
     Args:

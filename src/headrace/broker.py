@@ -23,11 +23,13 @@ class BrokerGuarantees:
         atomic_batch: one `publish` call stores all of its messages or none, so that a failure never lets a later message
             of a key pass an earlier one. Without it the relay sends one message of a key at a time.
         max_body_bytes: the largest body accepted, None for no limit of the broker's own.
+        in_storage: it keeps its topics in the app's storage, so the app must have one that it knows.
     """
 
     durable: bool
     atomic_batch: bool
     max_body_bytes: int | None = None
+    in_storage: bool = False
 
 
 @dataclass(frozen=True, slots=True)

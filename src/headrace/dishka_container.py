@@ -116,8 +116,22 @@ class DishkaContainer:
         self._overrides = [
             self._as_override(key, value) for key, value in (overrides or {}).items()
         ]
+        self._check_overrides(overrides or {})
         if self._own:
             self._container = self._build()
+
+    def _check_overrides(self, overrides: Mapping[type, object]) -> None:
+        """An override of something that nothing provides is a slip of the pen, and the real thing would run."""
+        provided = {
+            f.provides.type_hint for provider in self._providers for f in provider.factories
+        }
+        for key in overrides:
+            if key not in provided and key not in self._kinds:
+                names = sorted(str(getattr(hint, "__qualname__", hint)) for hint in provided)
+                raise BindingError(
+                    f"overrides={{{key.__qualname__}: ...}}: nothing in the app provides {key.__qualname__}, so nothing would be "
+                    f"replaced. Provided are: {', '.join(names) or 'none'}."
+                )
 
     def _as_provider(self, given: object) -> Provider:
         from dishka import Provider

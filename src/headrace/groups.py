@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
+
+from msgspec import Struct
 
 from headrace.bindings import Binding
 from headrace.errors import MessageDefinitionError
@@ -14,8 +16,7 @@ from headrace.notifications import Notification, notification_of
 from headrace.subscriptions import Subscription
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Group:
+class Group(Struct, frozen=True):
     """One subscription with its group and topics settled, and the handlers that run in it."""
 
     subscription: Subscription

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, cast
+
+from msgspec import Struct, field
 
 from headrace.container import Container, Lifetime, RunningUnit
 from headrace.handlers import Events
@@ -32,8 +33,7 @@ class Origin(enum.Enum):
     """A fresh `Events` list that collects what a function handler raises."""
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Argument:
+class Argument(Struct, frozen=True):
     """One parameter and its origin. `value` is the constant, or the function of the unit; `key` the annotation."""
 
     name: str
@@ -43,8 +43,7 @@ class Argument:
     value: object = None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Plan:
+class Plan(Struct, frozen=True):
     """How to call one handler class or function."""
 
     target: Callable[..., Any]
@@ -56,8 +55,7 @@ class Plan:
         return any(a.origin in (Origin.UNIT, Origin.SCOPE) for a in self.arguments)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Injector:
+class Injector(Struct, frozen=True):
     """Plans calls: the container, and what Headrace itself provides.
 
     Args:

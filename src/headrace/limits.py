@@ -26,6 +26,8 @@ class Limits:
             latency that remains if every hint is lost, at two cheap queries a second.
         lease_seconds: how long a partition stays with a process that gives no sign of life. Default 15: a crash is taken
             over within that time, and three heartbeats fit in, so one lost heartbeat costs nothing.
+        inbox_retention_seconds: how long a handled message is remembered, so that a repeat of it has no effect. Default
+            1 209 600, two weeks: twice as long as `sql://` and most brokers keep a message.
 
     Raises:
         ConfigurationError: a value is not above zero.
@@ -38,6 +40,7 @@ class Limits:
     window: int = 100
     poll_seconds: float = 0.5
     lease_seconds: float = 15.0
+    inbox_retention_seconds: float = 14 * 24 * 3600.0
 
     def __post_init__(self) -> None:
         for field in fields(self):

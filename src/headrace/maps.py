@@ -89,6 +89,10 @@ class RequestMap:
 
     def not_found(self, request: type) -> HandlerNotFound:
         """The error for a request that has no handler, with the nearest names that have one (G1)."""
+        if type in request.__mro__:
+            return HandlerNotFound(
+                "a class was sent instead of a request, nothing was done. Send an instance of it: send(JoinMeeting(...))."
+            )
         near = nearest(request.__name__, (b.message.__name__ for b in self._bindings))
         hint = f" Bound are, nearest first: {', '.join(near)}." if near else ""
         if not self._bindings:

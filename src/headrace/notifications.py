@@ -7,9 +7,10 @@ import enum
 import operator
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Never, TypeVar, cast
 from uuid import UUID
+
+from msgspec import Struct
 
 from headrace.errors import MessageDefinitionError
 from headrace.text import forbidden_character
@@ -21,8 +22,7 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _ATTRIBUTE = "_headrace_notification"
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
+class Notification(Struct, frozen=True):
     """How events of one class travel.
 
     Args:

@@ -8,9 +8,10 @@ import os
 import sys
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, ForwardRef, Union, cast, get_args, get_origin, get_type_hints
+
+from msgspec import Struct
 
 from headrace.generics import generic_arguments
 from headrace.handlers import EventHandler, RequestHandler
@@ -24,8 +25,7 @@ class SignatureFault(Exception):
     """A signature cannot be read at run time. Its text is a wiring fault (G12), complete with place and remedy."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(Struct, frozen=True):
     """A parameter that is to be filled.
 
     Args:

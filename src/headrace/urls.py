@@ -5,17 +5,17 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import cast
 from urllib.parse import parse_qsl, urlsplit
+
+from msgspec import Struct
 
 from headrace.broker import Broker
 from headrace.errors import ConfigurationError, MissingExtra
 from headrace.storage import Storage
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class _Driver:
+class _Driver(Struct, frozen=True):
     """Where a driver lives: its module, its class, the extra that installs what it needs, and the packages needed."""
 
     module: str

@@ -11,11 +11,11 @@ from typing import Final
 
 # The core: imports no driver, no integration, and no third party but THIRD_PARTY.
 CORE: Final[tuple[tuple[str, ...], ...]] = (
-    ("errors", "telemetry", "backoff", "generics", "limits"),
+    ("errors", "telemetry", "backoff", "generics", "limits", "ids", "text"),
     ("messages", "notifications", "envelope", "codec"),
     ("broker", "stored", "storage", "subscriptions", "topics", "urls"),
     (
-        *("handlers", "maps", "module", "middleware", "signatures", "injection", "responses"),
+        *("handlers", "bindings", "maps", "module", "middleware", "signatures", "injection", "responses"),
         *("wiring",),
         *("container", "dishka_container", "dishka_faults"),
     ),
@@ -24,7 +24,7 @@ CORE: Final[tuple[tuple[str, ...], ...]] = (
     (
         *("worker", "leases", "window", "pauses", "relay"),
         *("delivery", "fresh", "batches", "parked", "lane"),
-        *("topic_consumer", "consumer", "after_commit", "dead_letters", "settling"),
+        *("topic_consumer", "consumer", "after_commit", "dead_letters", "settling", "retention"),
     ),
     ("groups", "assembly", "app"),
     ("saga", "scheduler"),

@@ -33,6 +33,8 @@ class TestSqlStorage(_OnFile, StorageKit):
 
 
 class TestSqlBroker(_OnFile, BrokerKit):
+    in_storage = True
+
     async def make(self) -> Broker:
         return SqlBroker()
 

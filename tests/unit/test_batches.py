@@ -184,6 +184,9 @@ async def test_who_ignores_its_cancellation_is_late(one: Setting) -> None:
     await one.consumer(batch=10, timeout_seconds=0.05, retry=ONCE).start()
     await until(lambda: bool(one.storage.rows(QUEUE, State.DEAD)) and len(one.handlers.done) == 2)
     assert one.handlers.done == [1, 2]
+    (dead,) = one.storage.rows(QUEUE)
+    assert dead.failure is not None
+    assert "went on after its cancellation" in dead.failure.traceback
 
 
 async def test_a_time_out_after_the_commit_repeats_nothing(one: Setting) -> None:

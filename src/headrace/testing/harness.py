@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, get_args
+
+from msgspec import structs
 
 from headrace.app import Headrace, Role
 from headrace.assembly import Settings
@@ -147,7 +148,7 @@ class Harness:
     def _private(self, settings: Settings) -> Settings:
         storage = self._private_storage(self._original.storage)
         broker = self._private_broker(self._original.broker)
-        return replace(
+        return structs.replace(
             settings,
             storage=storage,
             broker=broker,

@@ -56,7 +56,7 @@ class SqlBroker:
     @property
     def guarantees(self) -> BrokerGuarantees:
         """Durable as the database is; a batch is one transaction; no limit on bodies."""
-        return BrokerGuarantees(durable=True, atomic_batch=True)
+        return BrokerGuarantees(durable=True, atomic_batch=True, in_storage=True)
 
     async def start(self, storage: Storage | None) -> Sequence[str]:
         """See `Broker.start`. The storage is to be started before it.

@@ -24,6 +24,7 @@ class BrokerKit(LogClauses, BrokerLifeClauses):
         durable: confirmed messages survive; False takes the clause about restarts out; default True.
         atomic_batch: a batch is stored as a whole or not at all; False takes its clause out; default True.
         max_body_bytes: the driver's limit for bodies; None, the default, takes its clause out.
+        in_storage: True if it keeps its topics in the app's storage; default False.
         shareable: apps share topics; default True.
 
     Source: "one suite, every driver", Watermill's pub/sub tests.

@@ -29,6 +29,7 @@ class BrokerLifeClauses(BrokerSteps):
                 durable=self.durable,
                 atomic_batch=self.atomic_batch,
                 max_body_bytes=self.max_body_bytes,
+                in_storage=self.in_storage,
             )
             same(broker.guarantees, declared, "broker.guarantees")
 

@@ -22,6 +22,7 @@ class BrokerSteps(Kit):
     durable: ClassVar[bool] = True
     atomic_batch: ClassVar[bool] = True
     max_body_bytes: ClassVar[int | None] = None
+    in_storage: ClassVar[bool] = False
     shareable: ClassVar[bool] = True
 
     async def make(self) -> Broker:

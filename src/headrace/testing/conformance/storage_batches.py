@@ -71,15 +71,16 @@ class BatchClauses(StorageSteps):
     async def test_batches_that_cross_do_not_lock_each_other_out(self) -> None:
         """Two that admit the same messages in opposite orders both end, and each message is NEW to one of them (G7)."""
         async with self.running() as storage:
-            one, two = await self.leases(storage, 2)
+            one, two, three = await self.leases(storage, 3)
             batch = [message(str(n)) for n in range(10)]
-            first, second = await self.in_time(
-                asyncio.gather(
-                    self.handle_all(storage, one, batch),
-                    self.handle_all(storage, two, batch[::-1]),
-                )
-            )
-            both = list(zip(first, second[::-1], strict=True))
+            async with self.opened(storage) as middle:
+                # Both come as far as they can, from their own end.
+                await middle.admit(three, GROUP, [batch[5]])
+                first = await self.started(self.handle_all(storage, one, batch))
+                second = await self.started(self.handle_all(storage, two, batch[::-1]))
+                await middle.rollback()
+            verdicts = await self.in_time(asyncio.gather(first, second))
+            both = list(zip(verdicts[0], verdicts[1][::-1], strict=True))
             for pair in both:
                 same(sorted(v.name for v in pair), ["DUPLICATE", "NEW"], f"the verdicts of {both}")
 
