@@ -303,7 +303,6 @@ async def test_a_savepoint_spares_the_batch(world: World) -> None:
 
 async def test_a_session_ends_with_its_message(world: World) -> None:
     """Who keeps a session, its connection or objects beyond the message gets `UnitOfWorkClosed` (G4)."""
-
     refused: list[str] = []
 
     async def reuse(n: int, session: AsyncSession, _: RequestMediator) -> None:
