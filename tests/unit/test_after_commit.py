@@ -175,6 +175,8 @@ async def test_stopping_waits_for_them_and_for_what_they_cause() -> None:
         if event.user == "j":
             await gate()
             events.append(Joined("second"))
+        for _ in range(20):
+            await asyncio.sleep(0)
         log.append(event.user)
 
     async with app(after) as running:

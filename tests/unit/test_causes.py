@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace import Envelope, RequestMediator
+from headrace import Envelope, Events, RequestMediator
 from headrace.causes import Cause
 from headrace.envelope import new_id, now
 from headrace.errors import EnvelopeError
@@ -47,25 +47,29 @@ def test_a_received_message_keeps_its_identity() -> None:
 
 
 async def test_a_nested_send_has_an_envelope_of_its_own() -> None:
-    """Section 3: a nested send's envelope names the outer request; afterwards the outer handler's is its own again."""
+    """Section 3: a nested send's envelope names the outer request; what comes after it is caused by the outer one again."""
     seen: list[Envelope] = []
 
-    class Look:
-        pass
-
-    async def outer(request: Join, mediator: RequestMediator, envelope: Envelope) -> str:
+    async def outer(
+        request: Join, mediator: RequestMediator, envelope: Envelope, events: Events
+    ) -> str:
         seen.append(envelope)
+        events.append(Joined())
         return await mediator.send(Leave(), metadata={"step": "2"})
+
+    async def joined(event: Joined, envelope: Envelope) -> None:
+        seen.append(envelope)
 
     async def inner(request: Leave, envelope: Envelope) -> str:
         seen.append(envelope)
         return ""
 
-    async with make_app((Join, outer), (Leave, inner)) as app:
+    async with make_app((Join, outer), (Leave, inner), (Joined, joined)) as app:
         await app.send(Join(), metadata={"tenant": "t"})
     assert seen[1].causationid == seen[0].id
     assert seen[1].correlationid == seen[0].correlationid
     assert seen[1].metadata == {"tenant": "t", "step": "2"}
+    assert (seen[2].causationid, seen[2].metadata) == (seen[0].id, {"tenant": "t"})
 
 
 async def test_metadata_that_cannot_travel_is_refused_before_any_effect() -> None:

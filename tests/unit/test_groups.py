@@ -82,6 +82,20 @@ def test_a_handler_of_a_base_class_consumes_the_notifications_below_it() -> None
     assert found == {"app": ["audit.paid.v1"], "audit": ["audit.paid.v1"]}
 
 
+@notification(type="elsewhere.paid.v1", topic="elsewhere")
+class PaidElsewhere(Audited):
+    pass
+
+
+def test_a_group_knows_only_the_types_of_its_topics() -> None:
+    """G14: a base class's handler in a group with named topics takes no notification of other topics."""
+    module = Module("audit", subscriptions=[Subscription(group="audit", topics=("audit",))])
+    module.bind(Audited, raising())
+    found = plan(Paid, PaidElsewhere, modules=(module,))
+    (audit,) = [g for g in found if g.name == "audit"]
+    assert (audit.subscription.topics, sorted(audit.types)) == (("audit",), ["audit.paid.v1"])
+
+
 def test_declared_notifications_are_known_too() -> None:
     """Section 2: a notification that a request's handler declares by raises= is consumed by a handler of its base class."""
     requests, events = RequestMap(), EventMap()

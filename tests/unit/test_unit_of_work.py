@@ -21,6 +21,7 @@ from headrace.errors import (
     UnitOfWorkError,
 )
 from headrace.telemetry import Count
+from headrace.testing import Harness
 from tests.unit.heart import (
     Announced,
     Find,
@@ -46,6 +47,10 @@ class Member(Base):
 
 class Try(Command[str]):
     name: str
+
+
+class Leaving(Command[str]):
+    pass
 
 
 async def join(request: Join, session: AsyncSession) -> str:
@@ -622,6 +627,34 @@ async def test_a_savepoint_does_not_mend_what_failed_before(world: World) -> Non
         with pytest.raises(KeyError, match="first"):
             await app.send(Join())
         assert await world.members() == []
+
+
+async def test_a_savepoint_undoes_the_events_of_an_app_without_storage() -> None:
+    """G4: without a storage too a failure caught inside a savepoint fails that savepoint, and only its events are dropped."""
+
+    async def outer(request: Join, mediator: RequestMediator, events: Events) -> str:
+        with pytest.raises(KeyError):
+            await mediator.send(Leave(), savepoint=True)
+        events.append(Announced("outer"))
+        return "recovered"
+
+    async def middle(request: Leave, mediator: RequestMediator, events: Events) -> str:
+        await mediator.send(Leaving())
+        with pytest.raises(KeyError):
+            await mediator.send(Try("inner"))
+        return ""
+
+    async def announces(request: Leaving, events: Events) -> str:
+        events.append(Announced("dropped"))
+        return ""
+
+    async def inner(request: Try) -> str:
+        raise KeyError("inner")
+
+    bindings = (Join, outer), (Leave, middle), (Leaving, announces), (Try, inner)
+    async with Harness(make_app(*bindings, broker="memory://")) as h:
+        assert await h.send(Join()) == "recovered"
+        assert h.published(Announced) == [Announced("outer")]
 
 
 async def test_a_savepoint_does_not_mend_an_app_without_storage() -> None:
