@@ -214,11 +214,16 @@ class UnitOfWork:
         cancelled: asyncio.CancelledError | None = None
         if transaction is not None:
             try:
-                cancelled = await self._end(transaction, wait_seconds)
+                if self.outgoing or transaction.touched:
+                    cancelled = await self._end(transaction, wait_seconds)
+                else:  # nothing to commit: no I/O, but a session that was made and not used must not be used later
+                    await transaction.rollback()
             except BaseException as error:
                 await self.finish(error)
                 raise
-        await self.finish(None)
+        self.closed = True
+        if self.scope is not None or self.parts:
+            await self.finish(None)
         return cancelled
 
     async def _end(
@@ -227,11 +232,6 @@ class UnitOfWork:
         if self.outgoing and not self.read_only:
             transaction.enqueue(self.outgoing)
         ending = transaction.rollback() if self.read_only else transaction.commit()
-        if (
-            not transaction.touched
-        ):  # no I/O, so nothing to shield; it closes a session that was made and not used
-            await ending
-            return None
         ended, cancelled = await _to_the_end(ending, wait_seconds)
         if not ended and not self.read_only:
             raise CommitOutcomeUnknown(
