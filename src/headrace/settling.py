@@ -11,7 +11,10 @@ from headrace.storage import Storage, group_queue
 from headrace.telemetry import Count, Telemetry
 
 POLL_SECONDS = 0.01
-"""How often the backlogs are looked at. Counting them is cheap, and tests wait for it."""
+"""The pause between two looks at the backlogs, at least: tests wait for it."""
+
+POLL_SHARE = 10
+"""And at least so many times as long as the look took: looking at long backlogs must not slow what works them off."""
 
 
 async def settle(
@@ -27,6 +30,7 @@ async def settle(
     Raises:
         DrainTimeout: it took longer; tells what is left.
     """
+    clock = asyncio.get_running_loop().time
     left: list[str] = ["nothing was looked at yet"]
     quiet = False
     seen: dict[Count, int] = {}
@@ -35,12 +39,14 @@ async def settle(
             # Twice in a row, with no count moved in between: one look passes the queues one after another, and a message
             # could slip from one that was not yet looked at to one that was.
             while True:
+                began = clock()
                 left = await pending()
+                took = clock() - began
                 counts = dict(telemetry.counts)
                 if not left and quiet and counts == seen:
                     return
                 quiet, seen = not left, counts
-                await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(max(POLL_SECONDS, POLL_SHARE * took))
     except TimeoutError:
         raise DrainTimeout(
             f"not settled after {timeout_seconds:g} s: {'; '.join(left) or 'still moving'}."
