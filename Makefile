@@ -11,7 +11,7 @@ ARGS ?=
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(DEMO) ## Watch events flow: no server needed; FLIGHTS=all flies every route
+demo: $(DEMO) ## Watch events flow: no server needed; FLIGHTS=all flies the whole year
 	@$(if $(FLIGHTS),FLIGHTS='$(FLIGHTS)') $(BIN)/python -m examples.flights
 
 test: $(DEV) ## Run every test; ARGS="-k outbox" goes to pytest

@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast, get_args
@@ -21,6 +29,7 @@ from headrace.maps import EventMap, RequestMap
 from headrace.messages import Answered
 from headrace.middleware import Middleware
 from headrace.module import Module
+from headrace.plain_calls import plain
 from headrace.storage import Storage
 from headrace.subscriptions import Subscription
 from headrace.telemetry import Telemetry
@@ -98,6 +107,8 @@ class Headrace:
         )
         self.telemetry = Telemetry(name)
         self._parts: Parts = assemble(self._settings, self.telemetry)
+        self._runners: dict[type, Callable[[Any], Awaitable[Any]]] = {}
+        self._sending = False
         self._running: AsyncExitStack | None = None
         self._changing: asyncio.Lock | None = None
         self._waiting = 0
@@ -146,6 +157,7 @@ class Headrace:
         if faults:
             raise WiringError(faults)
 
+    @plain
     def send(
         self,
         request: Answered[R],
@@ -159,7 +171,18 @@ class Headrace:
         Raises:
             AppNotRunning: the app is not started, or it is stopping and this send is no part of one that is under way.
         """
-        # While the app runs, an attribute of the instance stands before this method: the mediator's own `send`.
+        # The first lines of the mediator's own `send`: to go by way of that costs 40 of 440 ns (measured on CPython 3.11).
+        if correlation_id is None and metadata is None and savepoint is False:
+            try:
+                run: Callable[[Any], Any] = self._runners[type(request)]
+            except KeyError:
+                pass  # not running, stopping, or not bound: the way below tells which
+            else:
+                return run(request)  # type: ignore[no-any-return]
+        if self._sending:
+            return self._parts.mediator.send(
+                request, correlation_id=correlation_id, metadata=metadata, savepoint=savepoint
+            )
         raise AppNotRunning(
             f"{type(request).__qualname__} was sent, but the app {self.name!r} is not running; nothing was done. Send inside "
             f"`async with app:` (in FastAPI: in the lifespan)."
@@ -193,7 +216,8 @@ class Headrace:
             async with AsyncExitStack() as stack:
                 await self._parts.start(stack, _owner())
                 self._running = stack.pop_all()
-            self.__dict__["send"] = self._parts.mediator.send
+            self._runners = self._parts.mediator.runners
+            self._sending = True
             self.telemetry.info(f"{self.name} is running ({self._parts.description()})")
 
     async def stop(self) -> None:
@@ -207,7 +231,8 @@ class Headrace:
                     stack.aclose()
                 )  # first of all it makes the mediator refuse what comes from outside
             finally:
-                self.__dict__.pop("send", None)
+                self._runners = {}
+                self._sending = False
                 self._running = None
                 self.telemetry.info(f"{self.name} has stopped")
 
@@ -244,6 +269,8 @@ class Headrace:
         twin._settings = change(self._settings)
         twin.telemetry = Telemetry(twin._settings.name)
         twin._parts = assemble(twin._settings, twin.telemetry)
+        twin._runners = {}
+        twin._sending = False
         twin._running = twin._changing = None
         twin._waiting = 0
         return twin

@@ -30,6 +30,7 @@ from headrace.injection import Injector
 from headrace.maps import RequestMap
 from headrace.messages import Answered, is_query
 from headrace.middleware import Middleware, compose
+from headrace.plain_calls import plain
 from headrace.runners import RequestRunner, request_runner
 from headrace.signatures import SignatureFault
 from headrace.storage import Storage
@@ -81,13 +82,15 @@ class RequestMediator:
         emitter.dispatcher.injector = self.injector
         self._prepared: asyncio.Lock | None = None
         self._bodies: dict[type, RequestRunner] = {}
-        self._runners: dict[type, Callable[[Any], Awaitable[Any]]] = {}
+        self.runners: dict[type, Callable[[Any], Awaitable[Any]]] = {}
+        """What `send` runs for a request's type; empty unless it takes sends from outside. Always the same dictionary."""
         self._refusing = False
         self._has_units = False
         self._active = 0
         self._outermost: Callable[[Any], Awaitable[Any]] = self._begin
         self._inner: Callable[[Any], Awaitable[Any]] = self._continue
 
+    @plain
     def send(
         self,
         request: Answered[R],
@@ -112,7 +115,7 @@ class RequestMediator:
         """
         if correlation_id is None and metadata is None and savepoint is False:
             try:
-                run: Callable[[Any], Any] = self._runners[type(request)]
+                run: Callable[[Any], Any] = self.runners[type(request)]
             except KeyError:
                 pass  # not prepared yet, or not bound: the way below tells which
             else:
@@ -127,7 +130,7 @@ class RequestMediator:
         savepoint: bool,
     ) -> R:
         kind: type = type(request)
-        runner = self._runners.get(kind) or await self._find(kind)
+        runner = self.runners.get(kind) or await self._find(kind)
         checked = check_metadata(metadata) if metadata else None
         if not self._has_units:
             return cast(R, await runner(request))
@@ -185,13 +188,13 @@ class RequestMediator:
             await self.emitter.dispatcher.prepare(event_binding.message)
         self._outermost = compose(self.middlewares, self._begin)
         self._inner = compose(self.middlewares, self._continue)
-        self._runners = {kind: self._compiled(kind) for kind in self._bodies}
+        self.runners.update((kind, self._compiled(kind)) for kind in self._bodies)
 
     def forget(self) -> None:
         """Drop what was compiled, and the objects that it holds (the app has stopped). Sends are refused until `prepare`."""
         self._refusing = True
         self._bodies.clear()
-        self._runners = {}
+        self.runners.clear()
         self._prepared = None
         self.units.forget()
         self.emitter.dispatcher.forget()
@@ -206,7 +209,7 @@ class RequestMediator:
     async def drain(self, timeout_seconds: float) -> bool:
         """Refuse new sends from outside and wait for those under way, at most so long. Answers whether all have ended."""
         self._refusing = True
-        self._runners = {}  # so that each send comes by `_find`, which refuses it or lets it join
+        self.runners.clear()  # so that each send comes by `_find`, which refuses it or lets it join
         deadline = asyncio.get_running_loop().time() + timeout_seconds
         waiting = [] if self._has_units else suspended(self._codes())
         while self._active or not all(ended(one) for one in waiting):

@@ -15,7 +15,16 @@ CORE: Final[tuple[tuple[str, ...], ...]] = (
     ("messages", "notifications", "envelope", "codec"),
     ("broker", "stored", "storage", "subscriptions", "topics", "urls"),
     (
-        *("handlers", "bindings", "maps", "module", "middleware", "signatures", "injection", "responses"),
+        *(
+            "handlers",
+            "bindings",
+            "maps",
+            "module",
+            "middleware",
+            "signatures",
+            "injection",
+            "responses",
+        ),
         *("wiring",),
         *("container", "dishka_container", "dishka_faults"),
     ),

@@ -110,6 +110,8 @@ async def send(app: Headrace, mediator: RequestMediator) -> None:
     assert_type(await app.send(AttrsPay(3)), Receipt)
     assert_type(await app.send(DataclassPay(3)), Receipt)
     assert_type(await mediator.send(Count(since=1)), int)
-    print(await app.send(Count(since=1)), await mediator.send(Count(since=1)))  # where any object is expected
+    print(
+        await app.send(Count(since=1)), await mediator.send(Count(since=1))
+    )  # where any object is expected
     wider: int | None = await app.send(Count(since=1))
     assert wider
