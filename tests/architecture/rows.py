@@ -11,7 +11,7 @@ from typing import Final
 
 # The core: imports no driver, no integration, and no third party but THIRD_PARTY.
 CORE: Final[tuple[tuple[str, ...], ...]] = (
-    ("errors", "telemetry", "backoff", "generics", "limits", "ids", "text"),
+    ("errors", "telemetry", "backoff", "generics", "limits", "ids", "plain_calls", "text"),
     ("messages", "notifications", "envelope", "codec"),
     ("broker", "stored", "storage", "subscriptions", "topics", "urls"),
     (
