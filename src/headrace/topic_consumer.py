@@ -283,8 +283,9 @@ class TopicConsumer:
                 if lane.usable():
                     usable[partition] = lane
             except LeaseLost:
-                # The next round takes it away.
-                self._worker.wake()
+                if lane.task is None:
+                    # The next round takes it away. One that still works wakes us when it has ended.
+                    self._worker.wake()
         return usable
 
     def _look(self, seconds: float) -> None:

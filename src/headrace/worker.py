@@ -110,9 +110,10 @@ class Worker:
                 continue
             self._backoff.reset()
             self._outage.over()
-            if wait > 0:
+            if wait > 0 and not woken.is_set():
                 await pause(woken, wait)
             else:
+                # Also when the step itself has woken us: waiting for an event that is set does not let other tasks run.
                 await asyncio.sleep(0)
 
 

@@ -507,6 +507,33 @@ async def test_a_lost_lease_rolls_back_what_is_under_way() -> None:
         assert one.telemetry.counts[Count.DEAD] == one.telemetry.counts[Count.RETRIED] == 0
 
 
+async def test_a_handler_whose_lease_is_lost_is_cancelled_while_all_else_goes_on() -> None:
+    """While the handler of a lost partition ends, the loop is free for it and for everybody else (G7)."""
+    clock = Clock()
+    async with Setting(clock=clock) as one:
+        entered, ended = asyncio.Event(), asyncio.Event()
+
+        async def hang(_: int) -> None:
+            entered.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                for _turn in range(10):
+                    await asyncio.sleep(0)
+                ended.set()
+
+        one.handlers.script = hang
+        await one.broker.publish([message(1)])
+        await one.consumer(owner="hung", limits=replace(FAST, lease_seconds=0.3)).start()
+        await entered.wait()
+        clock.at += 1.0
+        one.database.leases.lease(
+            QUEUE, "next", partitions=1, seconds=15, now=clock.at, deadline=clock.at + 15
+        )
+        await asyncio.wait_for(ended.wait(), 5)
+        assert one.handlers.done == []
+
+
 async def test_the_broker_learns_how_far_the_group_came(one: Setting) -> None:
     """A stop settles the last committed positions, so that the broker may forget (G11)."""
     settled: list[dict[int, str]] = []
