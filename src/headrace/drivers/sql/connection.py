@@ -70,6 +70,10 @@ class BufferedConnection(aiosqlite.Connection):
         self._first = ()
         self._open = self._abandoned = False
 
+    def join(self) -> None:
+        """Wait for the thread to end; blocks."""
+        self._thread.join()
+
     def cursor(self) -> BufferedCursor:  # type: ignore[override]
         """A cursor; costs no hop."""
         return BufferedCursor(self)
@@ -238,7 +242,12 @@ class _started:  # noqa: N801 - an awaitable, made by a function's name
         self._connection = connection
 
     def __await__(self) -> Generator[object, None, BufferedConnection]:
-        yield from self._connection.__await__()
+        try:
+            yield from self._connection.__await__()
+        except BaseException:
+            # aiosqlite has told its thread to end and does not wait for it: it would answer a loop that is closed by then.
+            yield from asyncio.to_thread(self._connection.join).__await__()
+            raise
         return self._connection
 
 
