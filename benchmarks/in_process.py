@@ -23,7 +23,7 @@ from headrace import (
     RequestHandler,
     RequestMap,
 )
-from headrace.dishka_container import DishkaContainer
+from headrace.container.dishka import DishkaContainer
 
 
 class Effects:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from headrace.bindings import Binding
 from headrace.container import Container, RunningUnit, Scope
-from headrace.dishka_container import as_container
+from headrace.container.dishka import as_container
 from headrace.errors import BindingError
 from headrace.injection import Injector
 from headrace.maps import EventMap

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from headrace.causes import Cause
 from headrace.container import Container
-from headrace.dishka_container import as_container
+from headrace.container.dishka import as_container
 from headrace.emitter import EventEmitter
 from headrace.envelope import Envelope, check_metadata
 from headrace.errors import (

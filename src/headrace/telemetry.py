@@ -15,7 +15,7 @@ class Count(enum.StrEnum):
     """What an app counts since it was assembled (G13)."""
 
     EVENT_UNHANDLED = "headrace.event.unhandled"
-    AFTER_COMMIT_FAILED = "headrace.after_commit.failed"
+    AFTER_COMMIT_FAILED = "headrace.assembly.after_commit.failed"
     FINALIZER_FAILED = "headrace.unit.finalizer_failed"
     PUBLISHED = "headrace.relay.published"
     PUBLISH_REJECTED = "headrace.relay.rejected"

@@ -13,29 +13,13 @@ from typing import Final
 CORE: Final[tuple[tuple[str, ...], ...]] = (
     ("errors", "telemetry", "backoff", "generics", "limits", "ids", "plain_calls", "text"),
     ("messages", "notifications", "envelope", "codec"),
-    ("broker", "stored", "storage", "subscriptions", "topics", "urls"),
-    (
-        *(
-            "handlers",
-            "bindings",
-            "maps",
-            "module",
-            "middleware",
-            "signatures",
-            "injection",
-            "responses",
-        ),
-        *("wiring",),
-        *("container", "dishka_container", "dishka_faults"),
-    ),
+    ("broker", "stored", "storage", "subscriptions", "topics"),
+    ("handlers", "bindings", "maps", "module", "middleware", "signatures", "responses"),
+    ("container", "injection"),
     ("causes", "underway", "runners", "dispatcher", "emitter"),
     ("unit_of_work", "units", "mediator"),
-    (
-        *("worker", "leases", "window", "pauses", "relay"),
-        *("delivery", "fresh", "batches", "parked", "lane"),
-        *("topic_consumer", "consumer", "after_commit", "dead_letters", "settling", "retention"),
-    ),
-    ("groups", "assembly", "app"),
+    ("worker", "leases", "relay", "consumer", "dead_letters", "retention"),
+    ("assembly", "app"),
     ("saga", "scheduler"),
 )
 
@@ -52,7 +36,7 @@ ROWS: Final = CORE + AROUND
 THIRD_PARTY: Final = frozenset({"msgspec"})
 
 # Third parties that only these may import, and only inside functions: they are slow to import.
-LAZY_THIRD_PARTY: Final = {"dishka": ("container", "dishka_container", "dishka_faults")}
+LAZY_THIRD_PARTY: Final = {"dishka": ("container",)}
 
 # What the core may name for type checkers alone, below `if TYPE_CHECKING:`.
 TYPING_THIRD_PARTY: Final = THIRD_PARTY | {"dishka", "typing_extensions"}

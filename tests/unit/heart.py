@@ -18,7 +18,7 @@ from headrace import (
     RequestMediator,
 )
 from headrace.container import Container
-from headrace.dishka_container import DishkaContainer
+from headrace.container.dishka import DishkaContainer
 from headrace.messages import is_event
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headrace import Envelope, EventMap, Events, Headrace, Limits, RequestMap, RequestMediator
-from headrace import after_commit as module
+from headrace.assembly import after_commit as module
 from headrace.telemetry import Count
 from tests.unit.heart import Gate, Greeted, Join, Joined, Leave, Log, raising
 

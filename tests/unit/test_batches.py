@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
+from headrace.consumer.window import Window
 from headrace.errors import ConfigurationError, StorageBusy
 from headrace.limits import Limits
 from headrace.storage import State, group_queue
 from headrace.subscriptions import Subscription
 from headrace.telemetry import Count
-from headrace.window import Window
 from tests.unit.flow import FAST, SOON, Clock, Setting, message, until
 
 QUEUE = group_queue("g", "t")

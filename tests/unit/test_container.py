@@ -9,7 +9,7 @@ from dishka import FromComponent, Provider, Scope, make_async_container
 
 from headrace import Envelope, Headrace, RequestMediator
 from headrace.container import Lifetime
-from headrace.dishka_container import DishkaContainer, as_container, headrace_provider
+from headrace.container.dishka import DishkaContainer, as_container, headrace_provider
 from headrace.errors import BindingError, WiringError
 from tests.unit.heart import Join, Log, Opened, make_app, maps
 

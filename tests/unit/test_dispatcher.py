@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from headrace import DomainEvent, Event, EventDispatcher, EventMap, Events, RequestMediator
-from headrace.dishka_container import DishkaContainer
+from headrace.container.dishka import DishkaContainer
 from headrace.errors import BindingError, EventCycle
 from tests.unit.heart import Gate, Greeted, Join, Joined, Leave, Log, by_hand, raising
 

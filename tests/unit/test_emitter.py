@@ -7,7 +7,7 @@ import pytest
 
 from headrace import DomainEvent, Envelope, EventDispatcher, EventEmitter, EventMap, Events, Limits
 from headrace.broker import Topic
-from headrace.dishka_container import DishkaContainer
+from headrace.container.dishka import DishkaContainer
 from headrace.drivers.memory import MemoryBroker, MemoryStorage
 from headrace.envelope import Message
 from headrace.errors import (

@@ -9,7 +9,7 @@ from headrace import (
     Subscription,
     notification,
 )
-from headrace.groups import Group, plan_groups
+from headrace.assembly.groups import Group, plan_groups
 from tests.unit.heart import Announced, Join, Joined, raising
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import pytest
 
 from headrace import Envelope, EventHandler, Events, Module, RequestHandler, RequestMediator
-from headrace.dishka_container import DishkaContainer
+from headrace.container.dishka import DishkaContainer
 from headrace.injection import Injector, Origin
 from headrace.signatures import SignatureFault
 from tests.unit.heart import Join, Joined, Log, make_app

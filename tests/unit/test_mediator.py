@@ -221,7 +221,7 @@ async def test_by_hand_an_unreadable_signature_is_a_wiring_error() -> None:
 async def test_by_hand_after_commit_handlers_are_not_dropped_in_silence() -> None:
     """G13: a mediator made by hand refuses after-commit handlers, which it could never run."""
     from headrace import EventDispatcher, EventEmitter
-    from headrace.dishka_container import DishkaContainer
+    from headrace.container.dishka import DishkaContainer
 
     requests, events = maps((Join, raising(Joined())))
     events.bind(Joined, raising(), phase="after_commit")

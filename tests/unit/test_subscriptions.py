@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from headrace.backoff import Backoff, Outage
+from headrace.consumer.window import Window
 from headrace.errors import ConfigurationError, StorageUnavailable
 from headrace.limits import Limits
 from headrace.subscriptions import Retry, Subscription
 from headrace.telemetry import Count, Telemetry
-from headrace.window import Window
 
 
 @pytest.mark.parametrize(

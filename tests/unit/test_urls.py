@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from headrace.assembly.urls import broker_from, storage_from
 from headrace.drivers.memory import MemoryBroker, MemoryStorage
 from headrace.errors import ConfigurationError, MissingExtra
-from headrace.urls import broker_from, storage_from
 
 
 def test_urls_make_drivers() -> None:

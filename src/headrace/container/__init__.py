@@ -1,4 +1,4 @@
-"""The container seam: where dependencies come from. The container is dishka; the adapter is in `dishka_container.py`.
+"""The container seam: where dependencies come from. The container is dishka; the adapter is in `container/dishka.py`.
 
 Another dependency-injection library joins by implementing `Container` and `Scope`.
 """
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from headrace.envelope import Envelope
+
+__all__ = ["Container", "Lifetime", "RunningUnit", "Scope"]
 
 
 class Lifetime(enum.Enum):

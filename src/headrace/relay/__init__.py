@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from headrace.backoff import Outage
 from headrace.errors import LeaseLost, TopicMismatch, TopicNotFound
 from headrace.leases import Leases, clock
-from headrace.pauses import TopicPauses
+from headrace.relay.pauses import TopicPauses
 from headrace.storage import Failure, State, outbox_queue
 from headrace.telemetry import Count
 from headrace.topics import ensure_topic
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from headrace.limits import Limits
     from headrace.storage import Backlog, Lease, Storage, Stored
     from headrace.telemetry import Telemetry
+
+__all__ = ["Relay", "RelayStatus"]
 
 Key = tuple[str, str | None]
 """A (topic, key): what order is kept within."""

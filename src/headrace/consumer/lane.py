@@ -9,15 +9,15 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING, TypeVar
 
 from headrace.backoff import Backoff, Outage
-from headrace.batches import Batches
+from headrace.consumer.batches import Batches
+from headrace.consumer.fresh import Fresh
+from headrace.consumer.parked import Parked
 from headrace.errors import LeaseLost
-from headrace.fresh import Fresh
-from headrace.parked import Parked
 from headrace.worker import Steady, pause
 
 if TYPE_CHECKING:
     from headrace.broker import Received
-    from headrace.delivery import Work
+    from headrace.consumer.delivery import Work
     from headrace.leases import Leases
     from headrace.storage import Lease, Stored
 

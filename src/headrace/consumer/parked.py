@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from headrace.delivery import UNKNOWN_TYPE_SECONDS, failure_of
+from headrace.consumer.delivery import UNKNOWN_TYPE_SECONDS, failure_of
+from headrace.consumer.fresh import Steadily, report_dead, report_retry, unknown_type
 from headrace.errors import HandlerTimeout, LeaseLost, ProcessDied
-from headrace.fresh import Steadily, report_dead, report_retry, unknown_type
 from headrace.storage import Failure, State
 from headrace.telemetry import Count
 
 if TYPE_CHECKING:
-    from headrace.delivery import Delivery, Work
+    from headrace.consumer.delivery import Delivery, Work
     from headrace.storage import Lease, Stored, Transaction
 
 

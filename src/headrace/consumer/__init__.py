@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headrace.delivery import Deliver, Work
+from headrace.consumer.delivery import Deliver, Work
+from headrace.consumer.topic import TopicConsumer
 from headrace.errors import ConfigurationError
 from headrace.leases import clock
 from headrace.storage import group_queue
-from headrace.topic_consumer import TopicConsumer
 
 if TYPE_CHECKING:
     from headrace.broker import Broker, Topic

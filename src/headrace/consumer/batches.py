@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from headrace.consumer.fresh import Steadily, count
 from headrace.errors import HandlerTimeout
-from headrace.fresh import Steadily, count
 from headrace.storage import State, Verdict
 from headrace.telemetry import Count
 
 if TYPE_CHECKING:
     from headrace.broker import Received
-    from headrace.delivery import Delivery, Work
+    from headrace.consumer.delivery import Delivery, Work
     from headrace.storage import Lease, Transaction
 
 

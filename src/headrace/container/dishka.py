@@ -206,7 +206,7 @@ class DishkaContainer:
 
     def faults(self, needs: Iterable[tuple[str, object]]) -> list[str]:
         """See `Container.faults`. Checks everything in the registry besides, reachable from a handler or not."""
-        from headrace.dishka_faults import GraphFaults
+        from headrace.container.faults import GraphFaults
 
         graph = GraphFaults(self._registries(), self._kinds if not self._own else ())
         return self._setup_faults + graph.all((who, _dependency_key(key)) for who, key in needs)

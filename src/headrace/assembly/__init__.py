@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, cast
 
 from msgspec import Struct
 
-from headrace.after_commit import AfterCommit
+from headrace.assembly.after_commit import AfterCommit
+from headrace.assembly.groups import Group, plan_groups
+from headrace.assembly.settling import pending_of, settle
+from headrace.assembly.urls import broker_from, storage_from
+from headrace.assembly.wiring import wiring_faults
 from headrace.bindings import Binding
 from headrace.broker import Broker, Topic
 from headrace.container import Container
+from headrace.container.dishka import as_container
 from headrace.dead_letters import DeadLetters
-from headrace.dishka_container import as_container
 from headrace.dispatcher import EventDispatcher
 from headrace.emitter import EventEmitter, Unhandled
 from headrace.errors import DrainTimeout
-from headrace.groups import Group, plan_groups
 from headrace.limits import Limits
 from headrace.maps import EventMap, RequestMap
 from headrace.mediator import RequestMediator
@@ -27,19 +30,17 @@ from headrace.module import Module
 from headrace.notifications import notification_of
 from headrace.retention import Retention
 from headrace.runners import EventRunner
-from headrace.settling import pending_of, settle
 from headrace.signatures import where
 from headrace.storage import Backlog, Storage, Transaction, outbox_queue
 from headrace.subscriptions import Subscription
 from headrace.telemetry import Telemetry
-from headrace.urls import broker_from, storage_from
-from headrace.wiring import wiring_faults
 
 if TYPE_CHECKING:
     from headrace.consumer import Consumer, ConsumerStatus
-    from headrace.delivery import Deliver, Delivery
+    from headrace.consumer.delivery import Deliver, Delivery
     from headrace.relay import Relay, RelayStatus
 
+__all__ = ["OUTBOX_PARTITIONS", "AppStatus", "Parts", "Settings", "assemble"]
 
 OUTBOX_PARTITIONS = 8
 """Partitions of an app's outbox: as many relays may share it, and one relay reads them all with one query."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from headrace.delivery import UNKNOWN_TYPE_SECONDS, failure_of, in_transaction
+from headrace.consumer.delivery import UNKNOWN_TYPE_SECONDS, failure_of, in_transaction
 from headrace.storage import Failure, State, Verdict
 from headrace.telemetry import Count
 
 if TYPE_CHECKING:
     from headrace.broker import Received
-    from headrace.delivery import Delivery, Work
+    from headrace.consumer.delivery import Delivery, Work
     from headrace.storage import Lease, Transaction
 
 T = TypeVar("T")

@@ -7,17 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from headrace.backoff import Backoff, Outage
+from headrace.consumer.lane import Lane
+from headrace.consumer.window import Window
 from headrace.errors import BrokerUnavailable, LeaseLost
-from headrace.lane import Lane
 from headrace.leases import Leases
 from headrace.telemetry import Count
 from headrace.topics import ensure_topic
-from headrace.window import Window
 from headrace.worker import Worker, infrastructure
 
 if TYPE_CHECKING:
     from headrace.broker import Broker, Topic
-    from headrace.delivery import Work
+    from headrace.consumer.delivery import Work
     from headrace.limits import Limits
 
 SETTLE_SECONDS = 1.0
