@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Final
+from typing import Any, Final, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 HANDLERS: Final = 10
 
@@ -45,7 +48,7 @@ def variants(base: type, count: int = HANDLERS) -> tuple[type, ...]:
             f"{base.__name__}{number}",
             (base,),
             {
-                name: _copy(value) if isinstance(value, FunctionType) else value
+                name: copied(value) if isinstance(value, FunctionType) else value
                 for name, value in vars(base).items()
                 if name in ("__init__", "handle")
             },
@@ -54,14 +57,16 @@ def variants(base: type, count: int = HANDLERS) -> tuple[type, ...]:
     )
 
 
-def _copy(function: FunctionType) -> FunctionType:
+def copied(function: F) -> F:
+    """The function with code of its own, for the same reason."""
+    written = cast(FunctionType, function)
     copy = FunctionType(
-        function.__code__.replace(),
-        function.__globals__,
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
+        written.__code__.replace(),
+        written.__globals__,
+        written.__name__,
+        written.__defaults__,
+        written.__closure__,
     )
-    copy.__annotations__ = function.__annotations__
-    copy.__qualname__ = function.__qualname__
-    return copy
+    copy.__annotations__ = written.__annotations__
+    copy.__qualname__ = written.__qualname__
+    return cast(F, copy)

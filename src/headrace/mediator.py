@@ -113,7 +113,7 @@ class RequestMediator:
             HandlerNotFound: nothing is bound to the request's class; nothing was done.
             Exception: whatever the handlers raise, unwrapped; then all is rolled back.
         """
-        if correlation_id is None and metadata is None and savepoint is False:
+        if correlation_id is None and metadata is None and not savepoint:
             try:
                 run: Callable[[Any], Any] = self.runners[type(request)]
             except KeyError:

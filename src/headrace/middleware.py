@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from headrace.plain_calls import own_code
+
 Next = Callable[[Any], Awaitable[Any]]
 """What a middleware calls to go on: the next middleware, at last the handler. Its answer is the answer of the rest."""
 
@@ -25,6 +27,7 @@ def compose(middlewares: Sequence[Middleware], innermost: Next) -> Next:
 
 def _around(middleware: Middleware, call_next: Next) -> Next:
     # A plain function that returns the middleware's own coroutine: no coroutine of ours in between.
+    @own_code
     def call(message: Any) -> Awaitable[Any]:
         return middleware(message, call_next)
 

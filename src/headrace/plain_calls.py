@@ -29,3 +29,22 @@ def plain(function: F) -> F:
     made.__qualname__ = written.__qualname__
     made.__annotations__ = written.__annotations__
     return cast(F, made)
+
+
+def own_code(function: F) -> F:
+    """The function with a copy of its code, for closures that are made more than once and call different functions.
+
+    The interpreter remembers in the code of a function which functions that calls; several closures of one code make
+    it forget (measured on CPython 3.11: 10 ns a call).
+    """
+    written = cast(FunctionType, function)
+    made = FunctionType(
+        written.__code__.replace(),
+        written.__globals__,
+        written.__name__,
+        written.__defaults__,
+        written.__closure__,
+    )
+    made.__qualname__ = written.__qualname__
+    made.__annotations__ = written.__annotations__
+    return cast(F, made)
