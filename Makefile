@@ -1,6 +1,6 @@
 # Each target makes what it needs: a .venv, by uv when there is one, else by pip. Nothing is to be activated.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs lint types format clean
+.PHONY: help demo test faults check bench docs lint types format clean
 
 BIN := .venv/bin
 DEMO := .venv/.ready-demo
@@ -16,6 +16,9 @@ demo: $(DEMO) ## Watch events flow: no server needed; FLIGHTS=all flies the whol
 
 test: $(DEV) ## Run every test; ARGS="-k outbox" goes to pytest
 	@$(BIN)/python -m pytest $(ARGS)
+
+faults: $(DEV) ## Kill processes for longer: SECONDS=60 a test; HEADRACE_SEED=n repeats the plan of a run
+	@HEADRACE_FAULTS_SECONDS=$(or $(SECONDS),60) $(BIN)/python -m pytest -s tests/faults $(ARGS)
 
 check: $(DEV) ## Do all that CI does: format, lint, types, tests, docs
 	@$(BIN)/python scripts/check.py

@@ -46,17 +46,17 @@ def goes_on(fleet: Fleet, kills: int, started: float) -> bool:
 def test_one_process_is_killed_again_and_again(tmp_path: Path) -> None:
     """One process is killed 15 times and started anew: each committed event has its effects once, in order (G4 to G9)."""
     started = time.monotonic()
-    with Fleet(tmp_path, seed_of_run(), pace=0.08) as fleet:
+    with Fleet(tmp_path, seed_of_run(), pace=0.16) as fleet:
         while goes_on(fleet, 15, started):
             fleet.start()
-            fleet.kill_at_random(2.5)
+            fleet.kill_at_random(2.0)
         judge(fleet, started)
 
 
 def test_three_processes_are_killed_again_and_again(tmp_path: Path) -> None:
     """Of three processes on one file one is killed at a time, 20 times: others take over, once and in order (G4 to G9)."""
     started = time.monotonic()
-    with Fleet(tmp_path, seed_of_run(), pace=0.3) as fleet:
+    with Fleet(tmp_path, seed_of_run(), pace=0.5) as fleet:
         while goes_on(fleet, 20, started):
             while len(fleet.workers) < 3:
                 fleet.start()
@@ -80,10 +80,10 @@ def test_a_process_dies_between_any_two_steps(tmp_path: Path) -> None:
 def test_a_process_that_hung_does_no_harm_when_it_wakes(tmp_path: Path) -> None:
     """A process that was stopped for longer than its leases, and goes on as if nothing had been, spoils nothing (G6, G7)."""
     started = time.monotonic()
-    with Fleet(tmp_path, seed_of_run(), pace=0.1, spares=0) as fleet:
+    with Fleet(tmp_path, seed_of_run(), pace=0.2, spares=0) as fleet:
         for _ in range(2):
             fleet.start()
-        for turn in range(5):
+        for turn in range(4):
             for worker in fleet.workers:
                 worker.running()
             time.sleep(fleet.dice.uniform(0.2, 1.0))

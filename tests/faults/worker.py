@@ -307,7 +307,7 @@ async def finish(app: Headrace) -> None:
         say("running")
         redriving = asyncio.ensure_future(redrive_on(app))
         while True:
-            await app.settle(60.0)
+            await app.settle(600.0)
             if not await app.dead_letters.list():
                 break
             await asyncio.wait({redriving}, timeout=0.05)
