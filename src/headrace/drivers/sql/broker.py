@@ -146,24 +146,13 @@ class SqlBroker:
         reserve = [
             {"t": topic, "p": partition, "n": number} for (topic, partition), number in counts
         ]
-        async with self._reaching() as database, database.writing() as link:
-            found = await link.run(
-                [
-                    Step(log.reserve, reserve),
-                    *(Step(log.next_positions, {"t": topic}) for topic in topics),
-                ]
-            )
-            ends = {
-                (topic, cast("int", row[0])): cast("int", row[1])
-                for topic, outcome in zip(topics, found[1:], strict=True)
-                for row in outcome.rows
-            }
-            next_of = {place: ends[place] - number for place, number in counts}
-            rows: list[Mapping[str, object]] = []
-            for message, place in zip(messages, places, strict=True):
-                rows.append({**message_values(message), "p": place[1], "n": next_of[place]})
-                next_of[place] += 1
-            await link.run([Step(log.append, rows)], commit=True)
+        left = dict(counts)
+        rows: list[Mapping[str, object]] = []
+        for message, place in zip(messages, places, strict=True):
+            rows.append({**message_values(message), "p": place[1], "back": left[place]})
+            left[place] -= 1
+        async with self._reaching() as database:
+            await database.write(Step(log.reserve, reserve), Step(log.append, rows))
         self._reachable().wakes.wake(topics)
         return ()
 

@@ -164,7 +164,7 @@ class Database:
         """Run the steps, which only read, on one snapshot. Takes no turn."""
         link = await self.take(read_only=True)
         try:
-            return await link.run(steps)
+            return await link.read(steps)
         except Exception as error:
             raise self.fault(error) from error
         finally:

@@ -86,6 +86,13 @@ class Link:
             return await run_fast(self._fast, self._compiled, steps, commit=commit)
         return await greenlet_spawn(partial(run_slow, self.connection, steps, commit=commit))
 
+    async def read(self, steps: Sequence[Step]) -> Sequence[Outcome]:
+        """Run statements that only read, the last of the transaction: where the driver can, its end is in the same hop."""
+        if self._fast is None:
+            return await self.run(steps)
+        end = ("ROLLBACK", *self._dialect.end(read_only=self.read_only))
+        return await run_fast(self._fast, self._compiled, steps, commit=False, then=end)
+
     async def end(self) -> None:
         """Roll back what is not committed. May raise the driver's errors; then the connection is to be given up."""
         root, self._root = self._root, None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _topic = bindparam("t", type_=String)
 _partition = bindparam("p", type_=Integer)
+_v_topic = bindparam("v_topic", type_=String)
 _most = bindparam("most", type_=Integer)
 
 
@@ -58,16 +59,22 @@ next_positions: Final = select(topic_partition.c.partition, topic_partition.c.ne
 )
 """The next position of each partition."""
 
+_next = (
+    select(topic_partition.c.next_position)
+    .where(topic_partition.c.topic == _v_topic, topic_partition.c.partition == _partition)
+    .scalar_subquery()
+)
+
 append: Final = insert(log).values(
-    topic=bindparam("v_topic", type_=String),
+    topic=_v_topic,
     partition=_partition,
-    position=bindparam("n", type_=BigInteger),
+    position=_next - bindparam("back", type_=BigInteger),
     key=bindparam("v_key", type_=String),
     envelope=bindparam("v_envelope", type_=log.c.envelope.type),
     body=bindparam("v_body", type_=log.c.body.type),
     created_at_ms=now_ms(),
 )
-"""Adds a message at a reserved position."""
+"""Adds a message at a reserved position, so many before the next one that is free."""
 
 read: Final = (
     select(log.c.partition, log.c.position, log.c.topic, log.c.key, log.c.envelope, log.c.body)

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeGuard, cast
 
 if TYPE_CHECKING:
     from sqlalchemy import ClauseElement, Executable
@@ -58,10 +58,15 @@ _Call = tuple[str, Sequence[object], bool, int | None]
 
 @dataclass(frozen=True, slots=True)
 class _Text:
+    """A statement's text, the names of its parameters in order, and the values that the statement itself brings.
+
+    `lists` has for each parameter that is a list the names of its items in this text.
+    """
+
     sql: str
     names: Sequence[str]
     constants: Mapping[str, object]
-    expands: SQLCompiler | None
+    lists: Mapping[str, Sequence[str]]
 
 
 class Compiled:
@@ -69,59 +74,87 @@ class Compiled:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._texts: dict[Executable, _Text] = {}
+        self._compiled: dict[Executable, SQLCompiler] = {}
+        # A list takes as many places in the text as it has items, so a text is found by the lengths of its lists.
+        self._texts: dict[tuple[Executable, tuple[int, ...]], _Text] = {}
 
     def call(self, step: Step) -> _Call:
         """The text of a step, its positional parameters, whether these are many, and what it expects."""
         values = step.values
         many = not isinstance(values, Mapping)
         each = (values,) if isinstance(values, Mapping) else values
-        text = self._texts.get(step.statement)
+        lengths = tuple(len(v) for v in each[0].values() if _is_list(v))
+        text = self._texts.get((step.statement, lengths))
         if text is None:
-            text = self._texts[step.statement] = self._compile(step.statement, each[0])
-        if text.expands is not None:
-            state = text.expands.construct_expanded_state(dict(each[0]))
-            return state.statement, state.positional_parameters, False, step.expects
+            text = self._compile(step.statement, each[0])
+            self._texts[step.statement, lengths] = text
         if text.constants:
             each = [{**text.constants, **one} for one in each]
+        if text.lists:
+            each = [{**one, **_items(text.lists, one)} for one in each]
         rows = [[one[name] for name in text.names] for one in each]
         return text.sql, rows if many else rows[0], many, step.expects
 
     def _compile(self, statement: Executable, values: Values) -> _Text:
-        compiled = cast(
-            "SQLCompiler",
-            cast("ClauseElement", statement).compile(
-                dialect=self._dialect, column_keys=list(values)
-            ),
-        )
-        names = compiled.positiontup or ()
-        params = compiled.params
-        return _Text(
-            compiled.string,
-            names,
-            {name: params[name] for name in names if name not in values},
-            compiled if compiled.post_compile_params else None,
-        )
+        compiled = self._compiled.get(statement)
+        if compiled is None:
+            compiled = self._compiled[statement] = cast(
+                "SQLCompiler",
+                cast("ClauseElement", statement).compile(
+                    dialect=self._dialect, column_keys=list(values)
+                ),
+            )
+        names, params = compiled.positiontup or (), compiled.params
+        constants = {name: params[name] for name in names if name not in values}
+        if not compiled.post_compile_params:
+            return _Text(compiled.string, names, constants, {})
+        state = compiled.construct_expanded_state(dict(values))
+        return _Text(state.statement, state.positiontup or (), constants, state.parameter_expansion)
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _items(lists: Mapping[str, Sequence[str]], values: Values) -> Values:
+    return {
+        name: item
+        for parameter, names in lists.items()
+        for name, item in zip(names, cast("Sequence[object]", values[parameter]), strict=True)
+    }
 
 
 async def run_fast(
-    connection: BufferedConnection, compiled: Compiled, steps: Sequence[Step], *, commit: bool
+    connection: BufferedConnection,
+    compiled: Compiled,
+    steps: Sequence[Step],
+    *,
+    commit: bool,
+    then: Sequence[str] = (),
 ) -> Sequence[Outcome]:
     """Run the steps, and COMMIT if asked, in one hop to the connection's thread.
+
+    Args:
+        connection: with a transaction open, or about to be.
+        compiled: the storage's compiled statements.
+        steps: what to run.
+        commit: end with COMMIT.
+        then: statements that follow the steps, if these found what they expect: the end of a transaction that only reads.
 
     Raises:
         Unexpected: a step did not find what it expects.
         CommitFailed: COMMIT failed; the cause is the driver's error.
     """
     calls = [compiled.call(step) for step in steps]
-    found, bad = await connection.run(partial(_perform, calls, commit), ends=commit)
+    work = partial(_perform, calls, commit, then)
+    found, bad = await connection.run(work, ends=commit or bool(then))
     if bad is not None:
         raise Unexpected(steps[bad])
     return found
 
 
 def _perform(
-    calls: Sequence[_Call], commit: bool, raw: sqlite3.Connection
+    calls: Sequence[_Call], commit: bool, then: Sequence[str], raw: sqlite3.Connection
 ) -> tuple[Sequence[Outcome], int | None]:
     found: list[Outcome] = []
     for number, (text, parameters, many, expects) in enumerate(calls):
@@ -138,6 +171,8 @@ def _perform(
             raw.execute("COMMIT")
         except sqlite3.Error as error:
             raise CommitFailed from error
+    for statement in then:
+        raw.execute(statement)
     return found, None
 
 
