@@ -40,8 +40,8 @@ format: $(DEV) ## Format the code and mend what can be mended
 	@$(BIN)/ruff format .
 
 clean: ## Remove what make made
-	rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find src tests scripts -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf .venv site build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(DEMO): pyproject.toml scripts/setup.sh
 	@scripts/setup.sh demo
