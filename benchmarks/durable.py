@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +133,7 @@ SENDS_TARGET: Final = {"notified": 1.25}
 
 
 @asynccontextmanager
-async def sends(folder: Path, *, calls: int | None = 100) -> AsyncIterator[Mapping[str, Pair]]:
+async def sends(folder: Path, *, calls: int | None = 100) -> AsyncGenerator[Mapping[str, Pair]]:
     """Committed sends, each beside what it is compared with, on one database file for each pair."""
     async with AsyncExitStack() as stack:
         found: dict[str, Pair] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -129,7 +129,7 @@ async def third(request: Request[Any], call_next: Next) -> Any:
 
 
 @asynccontextmanager
-async def pairs() -> AsyncIterator[Mapping[str, Pair]]:
+async def pairs() -> AsyncGenerator[Mapping[str, Pair]]:
     """The pair of each scenario by name, while the apps run that they need."""
     async with AsyncExitStack() as stack:
         yield {
