@@ -179,7 +179,8 @@ class Headrace:
                 pass  # not running, stopping, or not bound: the way below tells which
             else:
                 return run(request)  # type: ignore[no-any-return]
-        if self._sending:
+        # Consumers begin before the start has ended: what they run may send already, as part of its unit.
+        if self._sending or self._parts.mediator.units.running() is not None:
             return self._parts.mediator.send(
                 request, correlation_id=correlation_id, metadata=metadata, savepoint=savepoint
             )

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from headrace import Command, Headrace, Module, NotificationEvent
+from headrace import Command, Events, Headrace, Module, NotificationEvent
 from headrace.errors import BindingError, HandlerNotFound, WiringError
+from headrace.telemetry import Count
 from headrace.testing import Harness
 
 
@@ -84,3 +85,32 @@ async def test_an_override_that_replaces_nothing_is_refused() -> None:
     with pytest.raises(BindingError, match=r"nothing in the app provides .*Unknown.*Welcomer"):
         async with Harness(app, overrides={Unknown: Unknown()}):
             pass
+
+
+async def test_a_consumed_handler_may_send_before_the_start_has_ended() -> None:
+    """G9: consumers begin before `send` opens; a handler that sends then joins its unit and burns no attempt."""
+    early = Module("early")
+    sent: list[str] = []
+
+    class Note(Command[None]):
+        meeting: str
+
+    async def note(request: Note) -> None:
+        sent.append(request.meeting)
+
+    async def on_joined(event: Joined) -> None:
+        app._sending, app._runners = False, {}  # as it is until the start has ended
+        await app.send(Note(event.meeting))
+
+    async def announce(request: Join, events: Events) -> None:
+        events.append(Joined(request.meeting))
+
+    early.bind(Note, note)
+    early.bind(Join, announce)
+    early.bind(Joined, on_joined)
+    app = Headrace("early", modules=[early], storage="memory://", broker="memory://")
+    async with app:
+        await app.send(Join("m1"))
+        await app.settle()
+        assert sent == ["m1"]
+        assert app.telemetry.counts[Count.RETRIED] == 0
