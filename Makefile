@@ -11,11 +11,13 @@ ARGS ?=
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(DEMO) ## Watch events flow: no server needed; FLIGHTS=all flies the whole year
-	@$(if $(FLIGHTS),FLIGHTS='$(FLIGHTS)') $(BIN)/python -m examples.flights
+# With servers the demo needs their drivers, which the development environment has.
+demo: $(if $(STORAGE)$(BROKER)$(ENGINES),$(DEV),$(DEMO)) ## Watch events flow, no server needed; on servers: STORAGE=url BROKER=url, or ENGINES=1
+	@FLIGHTS='$(FLIGHTS)' DAYS='$(DAYS)' STORAGE='$(STORAGE)' BROKER='$(BROKER)' \
+		$(BIN)/python -m examples.flights $(if $(ENGINES),--engines)
 
 test: $(DEV) ## Run every test; ARGS="-k outbox" goes to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python $(if $(ARGS),-m pytest $(ARGS),scripts/check.py tests)
 
 faults: $(DEV) ## Kill processes for longer: SECONDS=60 a test; HEADRACE_SEED=n repeats the plan of a run
 	@HEADRACE_FAULTS_SECONDS=$(or $(SECONDS),60) $(BIN)/python -m pytest -s tests/faults $(ARGS)

@@ -19,7 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 CODE = [
-    name for name in ("src", "tests", "scripts", "examples", "benchmarks") if (ROOT / name).exists()
+    name
+    for name in ("src", "tests", "scripts", "examples", "benchmarks", "engines")
+    if (ROOT / name).exists()
 ]
 
 
@@ -62,8 +64,8 @@ def pytest(tests: Tests, *arguments: str) -> bool:
 
 
 def run_tests(tests: Tests) -> bool:
-    """Run the tests on both cores; the fault tests, which watch the clock and kill, come after, alone."""
-    passed = pytest(tests, "-n", "2", "--dist", "loadfile", "--ignore=tests/faults", "tests")
+    """Run the tests side by side, for many wait for servers; those that kill and watch the clock come after, alone."""
+    passed = pytest(tests, "-n", "3", "--dist", "loadfile", "--ignore=tests/faults", "tests")
     if any((ROOT / "tests/faults").glob("**/test_*.py")):
         passed = pytest(tests, "tests/faults") and passed
     return passed
@@ -115,7 +117,7 @@ def main(wanted: list[str]) -> int:
         print("\n== summary")
         for name, passed, seconds in results:
             print(f"  {'passed' if passed else 'FAILED'}  {name:8} {seconds:6.1f} s")
-    if not wanted:
+    if not wanted or tests.run:
         print("\n== not covered")
         for line in not_covered(tests):
             print(f"  {line}")

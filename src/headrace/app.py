@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast, get_args
 
 from headrace.assembly import AppStatus, Parts, Settings, assemble
+from headrace.assembly.deliveries import DEFAULT
 from headrace.broker import Broker, Topic
 from headrace.codec import Codec
 from headrace.dead_letters import DeadLetters
@@ -62,6 +63,8 @@ class Headrace:
         topics: topics with settings other than the default.
         limits: bounds of the app.
         unhandled: what a domain event without a handler means: "warn" once per type (default), "error", "ignore".
+        after_commit: `retry`, `concurrency` and `timeout_seconds` of after-commit handlers in an app with storage. Default:
+            those of `Subscription`, and 16 handlers at once.
 
     Raises:
         ConfigurationError: a URL or setting cannot be used.
@@ -86,6 +89,7 @@ class Headrace:
         topics: Sequence[Topic] = (),
         limits: Limits | None = None,
         unhandled: Unhandled = "warn",
+        after_commit: Subscription | None = None,
     ) -> None:
         _check_settings(name, roles, unhandled)
         self._settings = Settings(
@@ -104,6 +108,7 @@ class Headrace:
             topics=tuple(topics),
             limits=limits or Limits(),
             unhandled=unhandled,
+            after_commit=_after_commit(after_commit),
         )
         self.telemetry = Telemetry(name)
         self._parts: Parts = assemble(self._settings, self.telemetry)
@@ -298,6 +303,17 @@ def _check_settings(name: object, roles: object, unhandled: object) -> None:
         raise ConfigurationError(
             f"unhandled={unhandled!r}: give one of {', '.join(repr(u) for u in get_args(Unhandled))}."
         )
+
+
+def _after_commit(given: Subscription | None) -> Subscription:
+    if given is None:
+        return DEFAULT
+    if given.group is not None or given.topics or given.batch != 1 or not given.ordered:
+        raise ConfigurationError(
+            f"after_commit={given!r}: after-commit handlers have no group, topics, order or batches. Give "
+            "Subscription(retry=..., concurrency=..., timeout_seconds=...) with some of these."
+        )
+    return given
 
 
 def _owner() -> str:

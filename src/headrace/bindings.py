@@ -26,7 +26,7 @@ class Binding(Struct, frozen=True):
         raises: the only events that it may raise, if it was declared; None if it was not.
         phase: see `Phase`; requests are always "in_transaction".
         where: the "file:line" of the call that bound it.
-        name: the qualified name of the handler, the stable name of its durable deliveries.
+        name: the qualified name of the handler, for people.
     """
 
     message: type

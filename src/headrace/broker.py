@@ -20,16 +20,24 @@ class BrokerGuarantees:
 
     Args:
         durable: a confirmed message survives a crash of the broker.
-        atomic_batch: one `publish` call stores all of its messages or none, so that a failure never lets a later message
-            of a key pass an earlier one. Without it the relay sends one message of a key at a time.
+        ordered_batch: whatever fails, one `publish` call never stores a message behind which an earlier one of its key is
+            missing: of each partition it stores all, none, or the first so many, and what stands behind a refused message of
+            its key is refused too, not finally. Without it the relay sends one message of a key at a time.
+        retains: messages stay after a group has settled them, so that a new group starts at the earliest retained one.
+            Without it a group receives what is published after it was declared.
         max_body_bytes: the largest body accepted, None for no limit of the broker's own.
         in_storage: it keeps its topics in the app's storage, so the app must have one that it knows.
     """
 
     durable: bool
-    atomic_batch: bool
+    ordered_batch: bool
+    retains: bool = True
     max_body_bytes: int | None = None
     in_storage: bool = False
+
+
+PARTITIONS = 8
+"""Partitions of a topic that nobody gave a number: enough for eight consumers at once and cheap on one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +46,20 @@ class Topic:
 
     Args:
         name: as notifications and subscriptions name it.
-        partitions: fixed when the topic is first declared; default 8, enough for eight consumers at once and cheap on one.
+        partitions: fixed when the topic is first declared. Default None: as many as the topic has, `PARTITIONS` if it has
+            to be made.
     """
 
     name: str
-    partitions: int = 8
+    partitions: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One group's reading of one topic: what a group needs from a broker is declared for it."""
+
+    group: str
+    topic: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +73,30 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A message of a batch that the broker will never accept, and why. It becomes a dead letter of the outbox."""
+    """A message of a batch that was not stored, and why.
+
+    Args:
+        index: its place in the batch.
+        reason: a sentence for people.
+        final: True: the broker will never accept it, and it becomes a dead letter of the outbox. False: it is accepted
+            later (no queue is bound, a leader is away); it stays in the outbox and its topic pauses, while others flow.
+    """
 
     index: int
     reason: str
+    final: bool = True
 
 
 class Broker(Protocol):
     """A message broker that keeps topics as partitioned logs which groups read by position. Safe for concurrent use.
 
+    Who reads which partition is decided by leases in storage; a broker only needs to give the messages of a partition in
+    order to whoever asks. One that pushes messages (RabbitMQ) or fetches them ahead (Kafka) keeps for each reading a
+    bounded buffer, which `read` looks into, `settle` empties and `release` gives up.
+
     All methods raise `BrokerUnavailable` (with the driver's error as cause) when the broker cannot be reached; a retry is
-    safe, and may publish a message twice, which the inbox of a consumer absorbs.
+    safe, and may publish a message twice, which the inbox of a consumer absorbs. After an outage a driver reconnects by
+    itself.
     """
 
     @property
@@ -75,23 +105,38 @@ class Broker(Protocol):
         ...
 
     async def start(self, storage: Storage | None) -> Sequence[str]:
-        """Connect. `storage` is the app's, for brokers that live in it. Returns warnings for people, each a sentence."""
+        """Connect. `storage` is the app's, for brokers that live in it. Returns warnings for people, each a sentence.
+
+        Several apps of a process may start one object, on one event loop; each of them stops it once. A broker that lives in
+        a storage is one app's.
+        """
         ...
 
     async def stop(self) -> None:
-        """Close connections after what is under way has ended. Later calls raise `BrokerUnavailable`. Can be started again."""
+        """When each app that started it has stopped it: close connections after what is under way has ended.
+
+        Later calls raise `BrokerUnavailable`. Can be started again.
+        """
         ...
 
-    async def declare(self, topics: Sequence[Topic]) -> None:
-        """Make the topics that do not exist.
+    async def declare(self, topics: Sequence[Topic], readings: Sequence[Reading] = ()) -> None:
+        """Make the topics that do not exist and, of topics that do, what groups need to read them.
+
+        A broker that keeps messages for each group (RabbitMQ) keeps them from now on. Where the driver may not make
+        anything it checks instead.
+
+        Args:
+            topics: those to make.
+            readings: which group reads which topic; the topics exist or are among `topics`.
 
         Raises:
-            TopicMismatch: a topic exists with another number of partitions.
+            TopicMismatch: a topic exists with another number of partitions than was asked for.
+            TopicNotFound: something is missing that the driver may not make; says what.
         """
         ...
 
     async def partitions(self, topic: str) -> int:
-        """The number of partitions of a declared topic; raises `TopicNotFound`."""
+        """The number of partitions of a topic that exists; raises `TopicNotFound`."""
         ...
 
     async def publish(self, messages: Sequence[Message]) -> Sequence[Rejected]:
@@ -100,29 +145,52 @@ class Broker(Protocol):
         The partition is `partition_of(message, count)`. When it returns, every message that is not in the answer is
         stored as durably as declared. When it raises, some may be stored: the caller publishes all again, in order.
         Cancelling it leaves the same doubt.
+
+        Raises:
+            TopicNotFound: a message's topic was not declared.
         """
         ...
 
     async def read(
-        self, topic: str, after: Mapping[int, str | None], *, limit: int
+        self, group: str, topic: str, after: Mapping[int, str | None], *, limit: int
     ) -> Sequence[Received]:
-        """Messages behind the given positions (None: from the earliest retained), at most `limit`, in order per partition.
+        """Messages behind the given positions, at most `limit`, in order per partition.
 
-        Does not wait for messages: returns what is there. Never shows a message before all earlier ones of its partition
-        can be seen. Reading settles nothing.
+        Does not wait for messages: returns what is there by now, which may be less than what was published a moment ago;
+        the first call for a partition may begin to fetch and return nothing. Never shows a message before all earlier ones
+        of its partition. Reading settles nothing: the same positions give the same messages again.
+
+        Args:
+            group: who reads.
+            topic: what.
+            after: the partitions to read and the position of the last message handled in each. None: from where the
+                broker remembers this group to have settled, if it does; else from the earliest retained message. A
+                position that is not of this broker's current log (a queue was connected anew) counts as None.
+            limit: the most messages in the answer.
         """
         ...
 
     async def settle(self, group: str, topic: str, positions: Mapping[int, str]) -> None:
-        """A hint that the group has committed all up to these positions; a broker may forget what every group has settled."""
+        """The group has committed all up to these positions: the broker may forget them, as far as this group goes.
+
+        Cheap: called after each round of work. A driver to which each call costs a round trip gathers them for a moment.
+        Positions that are not of the current log are ignored.
+        """
         ...
 
-    async def backlog(self, topic: str, after: Mapping[int, str | None]) -> int:
-        """How many messages stand behind the given positions."""
+    async def release(self, group: str, topic: str, partitions: Sequence[int]) -> None:
+        """This process reads these partitions no longer: tell the broker what is settled, give up what is buffered.
+
+        What was read and not settled goes, in order, to whoever reads next. Partitions that were not read are no error.
+        """
         ...
 
-    def listen(self, topic: str, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake` (cheap, on the loop) after messages were published to the topic by this process, or seen from another.
+    async def backlog(self, group: str, topic: str, after: Mapping[int, str | None]) -> int:
+        """How many messages stand behind the given positions for this group, as well as the broker can tell."""
+        ...
+
+    def listen(self, group: str, topic: str, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake` (cheap, on the loop) when there may be new messages to read, of this process or of others.
 
         A hint only: readers poll besides. Returns a function that ends it.
         """

@@ -88,11 +88,11 @@ class JsonCodec:
         """See `Codec.decode`."""
         self._check_depth(data, cls)
         try:
-            if _is_pydantic(cls):
-                model = cast("_PydanticClass[T]", cls)
-                return model.model_validate_json(data, by_alias=True, by_name=True)
             decoder = self._decoders.get(cls)
             if decoder is None:
+                if _is_pydantic(cls):
+                    model = cast("_PydanticClass[T]", cls)
+                    return model.model_validate_json(data, by_alias=True, by_name=True)
                 decoder = self._decoders[cls] = msgspec.json.Decoder(
                     cast("type[object]", cls), dec_hook=_read_foreign
                 )
@@ -107,12 +107,7 @@ class JsonCodec:
             self.decode(data, cls)
         except DecodeError as error:
             cause = error.__cause__
-            never_readable = (
-                TypeError | NameError
-            )  # the class itself, whatever its values: it is only ever written
-            if isinstance(cause, never_readable) or isinstance(
-                getattr(cause, "__cause__", None), never_readable
-            ):
+            if _is_the_class(cause):  # whatever its values: it is only ever written
                 return
             raise EncodeError(
                 f"{_name(cls)} would be written as JSON that it cannot be read from again: {cause}. "
@@ -130,6 +125,24 @@ class JsonCodec:
                     f"a body of {len(data)} bytes for {_name(cls)} is nested deeper than {self._max_depth}. If such events "
                     f"are meant, pass JsonCodec(max_depth=...)."
                 )
+
+
+def unreadable(codec: Codec, cls: type) -> str | None:
+    """Why no bytes at all could be read as this class, as far as it can be told without an event; None if they could."""
+    try:
+        codec.decode(b"{}", cls)
+    except DecodeError as error:
+        # A body that does not fit is no fault of the class; one that has no fields or types that cannot be read is.
+        if _is_the_class(error.__cause__):
+            return str(error)
+    return None
+
+
+def _is_the_class(cause: BaseException | None) -> bool:
+    never_readable = TypeError | NameError
+    return isinstance(cause, never_readable) or isinstance(
+        getattr(cause, "__cause__", None), never_readable
+    )
 
 
 class _PydanticModel(Protocol):

@@ -28,9 +28,10 @@ class DeadLetter:
 
     Args:
         position: its number; `redrive` and `drop` take it.
-        queue: where it stands: `outbox:<app>` or `group:<group>/<topic>`.
-        group: the group that could not handle it; None if the relay could not publish it.
-        topic: its topic.
+        queue: where it stands: `outbox:<app>`, `group:<group>/<topic>` or `after:<app>`.
+        group: the group that could not handle it; None if the relay could not publish it, or an after-commit handler could not
+            handle it.
+        topic: its topic; of a delivery to an after-commit handler the handler's name.
         key: its key; later messages of it wait behind this one. None if it has no order.
         envelope: its CloudEvents attributes.
         data: its body, byte for byte.
@@ -72,7 +73,7 @@ class DeadLetters:
         """The oldest dead letters.
 
         Args:
-            group: only those of this group. Default None: of all groups and of outboxes.
+            group: only those of this group. Default None: of all groups, of outboxes and of after-commit handlers.
             topic: only those of this topic. Default None: of all topics.
             limit: how many at most. Default 100; `iterate` gives all.
         """

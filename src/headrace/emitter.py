@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
+from headrace.bindings import Binding
 from headrace.broker import Broker
 from headrace.causes import Cause
 from headrace.codec import Codec, JsonCodec
@@ -28,6 +29,17 @@ class EmitUnit(DispatchUnit, Protocol):
     cause: Cause
     outgoing: list[Message]
     after_commit: list[tuple[Event, Cause]]
+    deferred: list[Message]
+
+
+class Defers(Protocol):
+    """Makes the durable deliveries of an event to its after-commit handlers."""
+
+    def __call__(
+        self, event: Event, cause: Cause, data: bytes, bindings: Sequence[Binding], /
+    ) -> Sequence[Message]:
+        """One for each handler. `data` is the encoded event."""
+        ...
 
 
 class EventEmitter:
@@ -69,6 +81,9 @@ class EventEmitter:
         self.has_after_commit = any(
             b.phase == "after_commit" for b in dispatcher.event_map.bindings
         )
+        self.defers: Defers | None = None
+        """In an app with storage: makes durable deliveries to after-commit handlers, which are stored with the commit."""
+        self._after: dict[type, tuple[Binding, ...]] = {}
         self._warned: set[type] = set()
 
     async def emit(
@@ -117,10 +132,8 @@ class EventEmitter:
                         self._collect(event, notification, raised_by, unit)
                         continue
                     cause = unit.cause = Cause(event, self.source, raised_by)
-                    if self.has_after_commit and self.dispatcher.event_map.handlers_of(
-                        type(event), phase="after_commit"
-                    ):
-                        unit.after_commit.append((event, cause))
+                    if self.has_after_commit:
+                        self._defer(event, cause, unit)
                     run = runners.get(type(event)) or await self.find(event)
                     more = await run(event, unit)
                     if more:
@@ -155,9 +168,7 @@ class EventEmitter:
 
     def _unhandled(self, event: Event) -> EventRunner:
         kind = type(event)
-        if self.has_after_commit and self.dispatcher.event_map.handlers_of(
-            kind, phase="after_commit"
-        ):
+        if self.has_after_commit and self._after_handlers(kind):
             return _nothing
         self.telemetry.count(Count.EVENT_UNHANDLED)
         text = (
@@ -171,19 +182,41 @@ class EventEmitter:
             self.telemetry.warning(text, event_type=kind.__qualname__)
         return _nothing
 
+    def _after_handlers(self, kind: type) -> tuple[Binding, ...]:
+        found = self._after.get(kind)
+        if found is None:
+            found = self.dispatcher.event_map.handlers_of(kind, phase="after_commit")
+            self._after[kind] = found
+        return found
+
+    def _defer(self, event: Event, cause: Cause, unit: EmitUnit) -> None:
+        bindings = self._after_handlers(type(event))
+        if not bindings:
+            return
+        if self.defers is None:
+            unit.after_commit.append((event, cause))
+            return
+        data = self._encoded(event, f"{type(event).__qualname__} (for {bindings[0].name})")
+        unit.deferred.extend(self.defers(event, cause, data, bindings))
+
+    def _encoded(self, event: Event, what: str) -> bytes:
+        data = self.codec.encode(event)
+        if len(data) > self.body_bytes:
+            raise MessageTooLarge(
+                f"{what} is {len(data)} bytes as {self.codec.content_type}, the limit is {self.body_bytes}. Nothing was "
+                "committed. Send a reference to the data instead, or raise Limits(body_bytes=...) if the broker accepts more."
+            )
+        return data
+
     def _collect(
         self, event: Event, notification: Notification, raised_by: Cause, unit: EmitUnit
     ) -> None:
         if self.broker is None:
             raise self._no_broker(event, notification)
         key = notification.key_of(event) if notification.key_of is not None else None
-        data = self.codec.encode(event)
-        if len(data) > self.body_bytes:
-            raise MessageTooLarge(
-                f"{type(event).__qualname__} ({notification.type}, key {key!r}) is {len(data)} bytes as "
-                f"{self.codec.content_type}, the limit is {self.body_bytes}. Nothing was committed. Send a reference to the data "
-                f"instead, or raise Limits(body_bytes=...) if the broker accepts more."
-            )
+        data = self._encoded(
+            event, f"{type(event).__qualname__} ({notification.type}, key {key!r})"
+        )
         envelope = Cause(event, self.source, raised_by).envelope_for(
             notification.type, key=key, content_type=self.codec.content_type
         )

@@ -169,13 +169,13 @@ class TopicMismatch(HeadraceError):
 
 
 class EncodeError(HeadraceError, ValueError):
-    """A notification event cannot be written as bytes; raised by `send` before the commit."""
+    """An event that is to be stored cannot be written as bytes; raised by `send` before the commit."""
 
     code = "HR050"
 
 
 class MessageTooLarge(EncodeError):
-    """A notification event is larger than the limit; raised by `send` before the commit (G6)."""
+    """An event that is to be stored is larger than the limit; raised by `send` before the commit (G6)."""
 
     code = "HR051"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -82,7 +82,7 @@ class Leases:
         self._next_beat = 0.0
         self._outage = Outage(
             f"Keeping the leases of queue {queue!r}",
-            Count.CONSUMER_PAUSED if queue.startswith("group:") else Count.RELAY_PAUSED,
+            Count.RELAY_PAUSED if queue.startswith("outbox:") else Count.CONSUMER_PAUSED,
             telemetry,
             lambda error: infrastructure(storage, error),
         )
@@ -154,7 +154,7 @@ class Leases:
         if current is not None and current.token == lease.token:
             del self._held[lease.partition]
             self._leaving.discard(lease.partition)
-            self._count_lost(lease, "another process has taken it over")
+            self._count_lost([lease.partition], "another process has taken over")
             self._next_beat = self._now()
             self._worker.wake()
 
@@ -182,11 +182,14 @@ class Leases:
         # Counted from before the question, on the clock that `usable` reads: never later than the storage's own expiry.
         held = {one.partition: replace(one, deadline=asked + self._seconds) for one in grant.held}
         before, self._held = self._held, held
-        for lease in before.values():
-            taken = held.get(lease.partition)
-            changed_hands = taken is None or taken.token != lease.token
-            if changed_hands and lease.partition not in self._lapsed:
-                self._count_lost(lease, "another process has taken it over")
+        lost = [
+            partition
+            for partition, lease in before.items()
+            if partition not in self._lapsed
+            and (partition not in held or held[partition].token != lease.token)
+        ]
+        self._count_lost(lost, "another process has taken over")
+        self._count_taken(grant.held)
         self._lapsed.clear()
         self._leaving = {lease.partition for lease in grant.surplus}
         self._next_beat = asked + self._seconds / 3
@@ -209,17 +212,44 @@ class Leases:
 
     def _notice(self) -> None:
         """Find leases that were not renewed in time."""
-        now = self._now()
-        for partition, lease in self._held.items():
-            if now >= lease.deadline - self._margin and partition not in self._lapsed:
-                self._lapsed.add(partition)
-                self._count_lost(lease, f"it was not renewed within {self._seconds:g} seconds")
+        late = self._now() + self._margin
+        lapsed = [
+            partition
+            for partition, lease in self._held.items()
+            if late >= lease.deadline and partition not in self._lapsed
+        ]
+        self._lapsed.update(lapsed)
+        self._count_lost(lapsed, f"it was not renewed within {self._seconds:g} seconds")
 
-    def _count_lost(self, lease: Lease, why: str) -> None:
-        self._telemetry.count(Count.LEASE_LOST)
+    def _count_lost(self, partitions: Sequence[int], why: str) -> None:
+        if not partitions:
+            return
+        self._telemetry.count(Count.LEASE_LOST, len(partitions))
         self._telemetry.warning(
-            f"The lease of partition {lease.partition} of queue {self._queue!r} is lost: {why}. "
-            "Nothing more is begun there; what is under way commits only if no other process has taken over.",
+            f"The lease of {named(partitions)} of queue {self._queue!r} is lost: {why}. Nothing more is begun there; what is "
+            "under way commits only if no other process has taken over.",
             queue=self._queue,
-            partition=lease.partition,
+            partitions=partitions,
         )
+
+    def _count_taken(self, leases: Iterable[Lease]) -> None:
+        """Say whose partitions these were: the storage tells it with the grant that takes them, and only then."""
+        taken: dict[str, list[int]] = {}
+        for lease in leases:
+            if lease.taken_from is not None:
+                taken.setdefault(lease.taken_from, []).append(lease.partition)
+        for owner, partitions in taken.items():
+            self._telemetry.count(Count.TAKEN_OVER, len(partitions))
+            self._telemetry.warning(
+                f"{named(partitions).capitalize()} of queue {self._queue!r} taken over from {owner}, which gave no sign of life "
+                f"for {self._seconds:g} s: it died, hung or could not reach the storage.",
+                queue=self._queue,
+                partitions=partitions,
+                owner=owner,
+            )
+
+
+def named(partitions: Sequence[int]) -> str:
+    """Partitions in a sentence: "partition 3", "partitions 0, 1 and 7"."""
+    *most, last = map(str, sorted(partitions))
+    return f"partitions {', '.join(most)} and {last}" if most else f"partition {last}"

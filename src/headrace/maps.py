@@ -151,7 +151,8 @@ class EventMap:
                 None: not declared, learnt as they are raised.
             phase: "in_transaction", the default: inside the unit of work, so that its effects commit with the event's
                 cause or not at all. "after_commit": after it, in a unit of its own, for what must not hold up or undo
-                the cause; domain events only.
+                the cause; domain events only. In an app with storage it is durable: stored with the commit, its effects
+                once.
 
         Raises:
             BindingError: event is no class of events, handler is neither an async function nor a class with an async

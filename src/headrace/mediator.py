@@ -347,7 +347,8 @@ class RequestMediator:
     async def _in_savepoint(self, unit: UnitOfWork, request: object) -> Any:
         if unit.doomed is not None:  # a savepoint cannot mend what failed before it
             raise unit.doomed
-        published, deferred = len(unit.outgoing), len(unit.after_commit)
+        published, after = len(unit.outgoing), len(unit.after_commit)
+        deferred = len(unit.deferred)
         nested = await unit.transaction.savepoint() if unit.transaction is not None else None
         try:
             response = await self._inner(request)
@@ -356,13 +357,13 @@ class RequestMediator:
             if nested is not None:
                 await nested.release()
             return response
-        except BaseException as error:
-            del unit.outgoing[published:], unit.after_commit[deferred:]
+        except BaseException:
+            del unit.outgoing[published:], unit.after_commit[after:], unit.deferred[deferred:]
             if nested is not None:
                 try:
                     await nested.rollback()
-                except BaseException:  # what it did stands half: nothing of the unit may be kept
-                    unit.doom(doom_of(error, type(request)))
+                except BaseException as failed:  # what it did stands half: all goes
+                    unit.doom(doom_of(failed, type(request)))
                     raise
             unit.doomed = None  # what failed is undone; a doom that the database keeps is the transaction's own
             raise

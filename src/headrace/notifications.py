@@ -21,6 +21,9 @@ _TYPE = re.compile(r"[!-~]{1,255}")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _ATTRIBUTE = "_headrace_notification"
 
+MOST_KEY_CHARACTERS = 255
+"""The longest key: what every storage keeps in a column with an index on it."""
+
 
 class Notification(Struct, frozen=True):
     """How events of one class travel.
@@ -129,6 +132,13 @@ def _key_reader(cls: type, key: object) -> Callable[[object], str | None] | None
             value = _as_text(event, name, value)
         if not value:
             raise _unusable(event, name, value, "is empty; give None for an event without order")
+        if len(value) > MOST_KEY_CHARACTERS:
+            raise _unusable(
+                event,
+                name,
+                value,
+                f"has {len(value)} characters, and storage keeps {MOST_KEY_CHARACTERS}; give a hash of it",
+            )
         character = forbidden_character(value)
         if character is not None:
             raise _unusable(

@@ -127,6 +127,23 @@ def response_of(handler: object) -> object:
     return None if given is type(None) else given
 
 
+def stable_name(thing: object) -> str:
+    """The name by which storage keeps a class or function: the same in every process that imports it.
+
+    What belongs to the program that was started is named as if it had been imported, so that a worker knows it:
+    `python -m shop.app` and `python shop.py` run it as `__main__`.
+    """
+    name = name_of(thing)
+    if not name.startswith("__main__."):
+        return name
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    module = spec.name.removesuffix(".__main__") if spec is not None else None
+    if module is None and isinstance(file, str):
+        module = Path(file).stem
+    return f"{module or '__main__'}.{name.removeprefix('__main__.')}"
+
+
 def name_of(thing: object) -> str:
     """The qualified name of a class or function with its module, for messages to people."""
     name = getattr(thing, "__qualname__", None)

@@ -2,8 +2,9 @@
 
 One mechanism lies beneath everything that waits: a *queue* is a named, durable list of messages, cut into partitions and
 ordered by key. The outbox is a queue whose consumer is the relay; a subscription's parked messages (waiting for a retry,
-held behind an earlier message of their key, dead) are a queue whose consumer is the subscription. A *lease* says who works
-a partition now, and its growing token says who may still commit.
+held behind an earlier message of their key, dead) are a queue whose consumer is the subscription; deliveries to after-commit
+handlers are a queue whose consumer is the app. A *lease* says who works a partition now, and its growing token says who may
+still commit.
 
 Source: "Transactional outbox" and "Idempotent consumer", microservices.io; "Dead Letter Channel", Enterprise Integration
 Patterns; fencing tokens, M. Kleppmann, "How to do distributed locking" (2016).
@@ -19,9 +20,11 @@ from headrace.stored import (
     Failure,
     Lease,
     LeaseGrant,
+    Owner,
     State,
     Stored,
     Verdict,
+    after_queue,
     group_queue,
     outbox_queue,
 )
@@ -34,12 +37,14 @@ __all__ = [
     "Failure",
     "Lease",
     "LeaseGrant",
+    "Owner",
     "Savepoint",
     "State",
     "Storage",
     "Stored",
     "Transaction",
     "Verdict",
+    "after_queue",
     "group_queue",
     "outbox_queue",
 ]
@@ -145,6 +150,18 @@ class Transaction(Protocol):
         """
         ...
 
+    def defer(self, queue: str, messages: Sequence[tuple[int, Message]]) -> None:
+        """Add messages to another queue, each with its partition there: READY, for whoever has the lease to run.
+
+        They are inserted by `commit`, in the statement that inserts the outbox rows where the driver can. Unlike `park` it
+        needs no lease: whoever commits may add. So they are to be without a key: nothing orders what several processes add.
+
+        Args:
+            queue: see `after_queue`.
+            messages: the partition and the message, whose key is None.
+        """
+        ...
+
     async def savepoint(self) -> Savepoint:
         """Begin a nested transaction around what follows (nested sends with `savepoint=True`)."""
         ...
@@ -244,6 +261,13 @@ class Storage(Protocol):
         """
         ...
 
+    async def owners(self, queue: str) -> Mapping[int, Owner | None]:
+        """Who has which partition of a queue: None if it was given back and nobody has taken it since.
+
+        A partition that nobody ever had is not in the answer.
+        """
+        ...
+
     async def ready(
         self,
         queue: str,
@@ -255,7 +279,8 @@ class Storage(Protocol):
         """The oldest READY messages of an outbox's partitions, by position, at most `limit`.
 
         Leaves out paused topics and messages whose (topic, key) has an earlier dead letter; excluded in the query, so that
-        they never fill the answer. Leaves out rows that are not committed.
+        they never fill the answer, and however many a dead letter holds, they cost the readings after the first nothing: it
+        may mark them HELD, and makes them READY again when the dead letter has gone. Leaves out rows that are not committed.
         """
         ...
 
@@ -274,7 +299,7 @@ class Storage(Protocol):
         ...
 
     async def attempt(self, lease: Lease, stored: Stored) -> bool:
-        """Count one more attempt of a parked message, committed before it runs.
+        """Count one more attempt of a parked message than `stored` has, committed before it runs. Repeated, it counts once.
 
         Returns:
             False if the row is gone or not runnable any more.
@@ -337,6 +362,21 @@ class Storage(Protocol):
         """Record that the group has handlers for these event types. Returns all that it ever had (G14).
 
         Without types it only reads: it writes nothing and waits for no writer.
+        """
+        ...
+
+    def listen(self, queue: str, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake` (cheap, on the loop) when another process has hinted that a queue may have something new.
+
+        A hint only: who waits polls besides. Where processes cannot tell each other, nobody is ever called. Returns a
+        function that ends it.
+        """
+        ...
+
+    def hint(self, queue: str) -> None:
+        """Tell other processes that a queue may have something new, after the commit that added it.
+
+        Does no I/O here: many hints within a moment are told as one, in the background. One that is lost is only counted.
         """
         ...
 

@@ -36,13 +36,16 @@ class Lease:
     """The right to work one partition of a queue until `deadline`.
 
     Args:
-        queue: the queue's name, see `outbox_queue` and `group_queue`.
+        queue: the queue's name, see `outbox_queue`, `group_queue` and `after_queue`.
         partition: from 0.
         token: grows at every acquisition by whomever; never reused. Guards every write (`Transaction.admit`).
         owner: the process that holds it.
         deadline: on this process's `leases.clock()` in seconds; taken before the storage was asked, so it never lies late.
         position: the last position of a log that this group finished in this partition; None at the start of the log.
         unclean: True if the previous owner did not release it (it died or hung), so its last message may be half tried.
+        taken_from: who that was; None unless `unclean`.
+        seconds: how long it lasts without a sign of life; on a server a transaction under it may be idle for no longer.
+            Default 15, that of `Limits.lease_seconds`.
     """
 
     queue: str
@@ -52,6 +55,8 @@ class Lease:
     deadline: float
     position: str | None = None
     unclean: bool = False
+    taken_from: str | None = None
+    seconds: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,20 @@ class LeaseGrant:
 
     held: tuple[Lease, ...]
     surplus: tuple[Lease, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who was last given a partition and has not given it back.
+
+    Args:
+        name: the process.
+        expires_seconds: until its lease ends, by the storage's clock. Zero or less: it gave no sign of life for so long
+            that anybody may take the partition, and nobody has.
+    """
+
+    name: str
+    expires_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +135,11 @@ class Backlog:
 def outbox_queue(app: str) -> str:
     """The name of an app's outbox."""
     return f"outbox:{app}"
+
+
+def after_queue(app: str) -> str:
+    """The name of the queue of an app's durable after-commit deliveries."""
+    return f"after:{app}"
 
 
 def group_queue(group: str, topic: str) -> str:

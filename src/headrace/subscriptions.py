@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar, cast
 
 from headrace.backoff import exponential
 from headrace.errors import ConfigurationError
+
+
+def qualified_name(kind: type[BaseException]) -> str:
+    """The name under which storage keeps a class of errors."""
+    if kind.__module__ == "builtins":
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _with_subclasses(kind: type[Exception]) -> Iterator[type[Exception]]:
+    yield kind
+    for one in kind.__subclasses__():
+        yield from _with_subclasses(one)
+
+
+def _check(where: str, name: str, value: object, fine: bool, rule: str) -> None:
+    if not fine:
+        raise ConfigurationError(f"{where}({name}={value!r}): it must be {rule}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,16 +42,25 @@ class Retry:
         max_seconds: the longest wait, before jitter. Default 300.0, five minutes.
         jitter: the part by which a wait varies, from 0.0 to 1.0. Default 0.2, so that messages that failed together do
             not come back together.
+        by_error: other policies for some errors: `{CardDeclined: Retry.NEVER, TimeoutError: Retry(attempts=20)}`. The most
+            exact class of the error counts. Attempts are those of the message, whatever error each ended with. Default: none.
 
     Raises:
-        ConfigurationError: a value is out of its range.
+        ConfigurationError: a value is out of its range, a key of `by_error` is no class of exceptions.
     """
+
+    NEVER: ClassVar[Retry]
+    """One attempt and no other: the message is a dead letter at once. For errors that time does not mend."""
 
     attempts: int = 5
     initial_seconds: float = 0.2
     factor: float = 3.0
     max_seconds: float = 300.0
     jitter: float = 0.2
+    # No part of the hash, because a mapping has none.
+    by_error: Mapping[type[Exception], Retry] = field(
+        default_factory=dict[type[Exception], "Retry"], hash=False
+    )
 
     def __post_init__(self) -> None:
         _check("Retry", "attempts", self.attempts, self.attempts >= 1, "at least 1")
@@ -51,6 +80,35 @@ class Retry:
             f"at least initial_seconds, {self.initial_seconds!r}",
         )
         _check("Retry", "jitter", self.jitter, 0 <= self.jitter <= 1, "from 0.0 to 1.0")
+        for kind, policy in cast("Mapping[object, object]", self.by_error).items():
+            fine = isinstance(kind, type) and issubclass(kind, Exception)
+            _check("Retry", "by_error", self.by_error, fine, "from classes of exceptions")
+            fine = isinstance(policy, Retry) and not policy.by_error
+            rule = "to policies without a by_error of their own, such as Retry.NEVER"
+            _check("Retry", "by_error", self.by_error, fine, rule)
+        object.__setattr__(self, "by_error", dict(self.by_error))
+
+    def of(self, error: BaseException) -> Retry:
+        """The policy for an error: that of its most exact class in `by_error`, else this one."""
+        return self._of_class(type(error))
+
+    def of_named(self, error: str | None) -> Retry:
+        """The policy for an error of which only the qualified name of its class is known, as storage keeps it.
+
+        A class that this process has not imported counts as one without a policy of its own.
+        """
+        for kind in self.by_error if error is not None else ():
+            for one in _with_subclasses(kind):
+                if qualified_name(one) == error:
+                    return self._of_class(one)
+        return self
+
+    def _of_class(self, kind: type[BaseException]) -> Retry:
+        if self.by_error:
+            for one in kind.__mro__:
+                if one in self.by_error:
+                    return self.by_error[one]
+        return self
 
     def delay(self, attempt: int) -> float:
         """The seconds to wait after the attempt of this number (from 1) has failed."""
@@ -61,6 +119,9 @@ class Retry:
             max_seconds=self.max_seconds,
             jitter=self.jitter,
         )
+
+
+Retry.NEVER = Retry(attempts=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +187,3 @@ class Subscription:
             "above 0",
         )
         _check("Subscription", "batch", self.batch, self.batch >= 1, "at least 1")
-
-
-def _check(where: str, name: str, value: object, fine: bool, rule: str) -> None:
-    if not fine:
-        raise ConfigurationError(f"{where}({name}={value!r}): it must be {rule}.")

@@ -15,7 +15,7 @@ class Count(enum.StrEnum):
     """What an app counts since it was assembled (G13)."""
 
     EVENT_UNHANDLED = "headrace.event.unhandled"
-    AFTER_COMMIT_FAILED = "headrace.assembly.after_commit.failed"
+    AFTER_COMMIT_FAILED = "headrace.after_commit.failed"
     FINALIZER_FAILED = "headrace.unit.finalizer_failed"
     PUBLISHED = "headrace.relay.published"
     PUBLISH_REJECTED = "headrace.relay.rejected"
@@ -27,8 +27,12 @@ class Count(enum.StrEnum):
     DEAD = "headrace.consumer.dead"
     SKIPPED = "headrace.consumer.skipped"
     BATCH_SPLIT = "headrace.consumer.batch_split"
+    CLASHED = "headrace.consumer.clashed"
     CONSUMER_PAUSED = "headrace.consumer.paused"
     LEASE_LOST = "headrace.lease.lost"
+    TAKEN_OVER = "headrace.lease.taken_over"
+    OWNERLESS = "headrace.lease.ownerless"
+    DRAIN_CUT = "headrace.drain.cut"
     REDRIVEN = "headrace.dead_letter.redriven"
     DROPPED = "headrace.dead_letter.dropped"
 

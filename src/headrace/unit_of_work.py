@@ -49,6 +49,7 @@ class UnitOfWork:
         "cause",
         "closed",
         "container",
+        "deferred",
         "depth",
         "doomed",
         "mediator",
@@ -83,10 +84,11 @@ class UnitOfWork:
         self.read_only = read_only
         self.outgoing: list[Message] = []
         self.after_commit: list[tuple[Event, Cause]] = []
+        self.deferred: list[Message] = []
         self.scope: Scope | None = None
         self.task = asyncio.current_task()
         self.outer = current_unit.get()
-        self.parts: tuple[UnitOfWork, ...] = ()
+        self.parts: list[UnitOfWork] = []
         self.depth = 0
         self.closed = False
         self.doomed: BaseException | None = None
@@ -131,12 +133,16 @@ class UnitOfWork:
         Its scope is closed with this unit, when the outcome is known. `end_part` brings what was collected back.
         """
         part = UnitOfWork(
-            *(self.mediator, self.container, self._storage, cause, self._telemetry),
+            self.mediator,
+            self.container,
+            self._storage,
+            cause,
+            self._telemetry,
             shared=self.transaction,
         )
         # This unit runs no handlers: who comes from a part that has ended is to find none, not this one.
         part.outer = self.outer
-        self.parts += (part,)
+        self.parts.append(part)
         return part
 
     async def end_part(self, part: UnitOfWork) -> None:
@@ -146,6 +152,9 @@ class UnitOfWork:
             Exception: the doom, or the error of the flush.
         """
         part.closed = True
+        if part.scope is None:
+            # Nothing of it is to be finalized.
+            self.parts.remove(part)
         self.merge(part)
         if self.transaction is not None:
             await self.transaction.end_part()
@@ -154,6 +163,7 @@ class UnitOfWork:
         """Take over what a branch that has ended will publish, and its doom."""
         self.outgoing.extend(branch.outgoing)
         self.after_commit.extend(branch.after_commit)
+        self.deferred.extend(branch.deferred)
         if branch.doomed is not None:
             self.doom(branch.doomed)
 
@@ -182,7 +192,7 @@ class UnitOfWork:
     async def finish(self, error: BaseException | None) -> None:
         """Close the unit and finalize its scope, if one was opened; failing finalizers are logged and counted."""
         self.closed = True
-        parts, self.parts = self.parts, ()
+        parts, self.parts = self.parts, []
         for part in reversed(parts):
             await part.finish(error)
         scope, self.scope = self.scope, None

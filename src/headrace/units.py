@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar, cast
 
-from headrace.broker import Topic
+from headrace.broker import Broker, Rejected, Topic
 from headrace.causes import Cause
 from headrace.container import Container
 from headrace.emitter import EventEmitter
 from headrace.envelope import Message
-from headrace.errors import BrokerUnavailable
+from headrace.errors import BrokerUnavailable, TopicNotFound
 from headrace.messages import Event
 from headrace.runners import EventRunner
 from headrace.storage import Storage, Transaction
@@ -47,6 +47,12 @@ class Units:
         """Takes the events of after-commit handlers when a unit has succeeded."""
         self.on_outbox: Callable[[], None] | None = None
         """Called when a commit has put something into the outbox."""
+        self.after_queue = ""
+        """Where the deliveries to durable after-commit handlers are put."""
+        self.placed: Callable[[Sequence[Message]], Sequence[tuple[int, Message]]] | None = None
+        """Gives each of these deliveries its partition; None in an app without storage."""
+        self.on_deferred: Callable[[set[int]], None] | None = None
+        """Called with the partitions when a commit has stored such deliveries."""
         self.throttle: Callable[[], Awaitable[None]] | None = None
         """Awaited before each outermost send: slows senders that are ahead of the work that they cause (G11)."""
         self.topics: Mapping[str, Topic] = {}
@@ -82,12 +88,17 @@ class Units:
     async def run(self, unit: UnitOfWork, work: Callable[[], Awaitable[R]]) -> R:
         """Run `work` as the unit's content, then commit; on any error roll back and raise it."""
         token = current_unit.set(unit)
+        deferred: Sequence[tuple[int, Message]] = ()
         try:
             try:
                 response = await work()
                 if self._storage is None and unit.outgoing and unit.doom_of_all is None:
                     await self._publish(unit.outgoing)
                     unit.outgoing.clear()
+                if unit.deferred and unit.transaction is not None and self.placed is not None:
+                    if unit.doom_of_all is None:
+                        deferred = self.placed(unit.deferred)
+                        unit.transaction.defer(self.after_queue, deferred)
             except BaseException as error:
                 doom = unit.doom_of_all
                 await unit.rollback(doom or error)
@@ -97,15 +108,17 @@ class Units:
             cancelled = await unit.commit(wait_seconds=self._commit_wait)
         finally:
             current_unit.reset(token)
-        self._committed(unit)
+        self._committed(unit, deferred)
         if cancelled is not None:
             raise cancelled
         return response
 
-    def _committed(self, unit: UnitOfWork) -> None:
+    def _committed(self, unit: UnitOfWork, deferred: Sequence[tuple[int, Message]]) -> None:
         try:
             if unit.outgoing and self.on_outbox is not None:
                 self.on_outbox()
+            if deferred and self.on_deferred is not None:
+                self.on_deferred({partition for partition, _ in deferred})
             if unit.after_commit and self.after_commit is not None:
                 self.after_commit(unit.after_commit)
         except Exception as error:  # after a successful COMMIT nothing fails the send
@@ -117,11 +130,13 @@ class Units:
         broker = self._emitter.broker
         if broker is None:
             return
-        for name in dict.fromkeys(message.topic for message in outgoing):
-            if name not in self._made:
-                await ensure_topic(broker, self.topics, name)
-                self._made.add(name)
-        rejected = await broker.publish(outgoing)
+        topics = dict.fromkeys(message.topic for message in outgoing)
+        try:
+            rejected = await self._publish_to(broker, topics, outgoing)
+        except TopicNotFound:
+            # Somebody deleted what was there before.
+            self._made.difference_update(topics)
+            rejected = await self._publish_to(broker, topics, outgoing)
         if rejected:
             first = outgoing[rejected[0].index]
             raise BrokerUnavailable(
@@ -129,16 +144,25 @@ class Units:
                 f"{first.key!r}): {rejected[0].reason}. Without a storage there is no outbox to keep them: they are lost."
             )
 
+    async def _publish_to(
+        self, broker: Broker, topics: Iterable[str], outgoing: Sequence[Message]
+    ) -> Sequence[Rejected]:
+        for name in topics:
+            if name not in self._made:
+                await ensure_topic(broker, self.topics, name)
+                self._made.add(name)
+        return await broker.publish(outgoing)
+
     async def deliver(
         self,
-        runners: Mapping[type, EventRunner],
+        runner: Callable[[object, Message], EventRunner],
         storage: Storage,
         begin: Callable[[Transaction], Awaitable[Iterable[tuple[object, Message]]]],
     ) -> None:
-        """Run the handlers of messages from the broker as one unit of work, each message in a part of its own.
+        """Run the handlers of consumed messages as one unit of work, each message in a part of its own.
 
         Args:
-            runners: the handlers of the consuming group by the type of the event.
+            runner: answers what runs the handlers of a decoded event and its message.
             storage: where the consumer keeps its books: the app's storage if it has one.
             begin: called first with the unit's transaction (inbox, position). Answers the decoded events and their
                 messages, whose envelopes become the causes of what the handlers do. What it staged is committed with
@@ -150,7 +174,7 @@ class Units:
             if unit.transaction is not None:
                 for event, message in await begin(unit.transaction):
                     part = unit.part(Cause.received(event, message.envelope))
-                    await self._run_part(part, runners[type(event)], cast(Event, event))
+                    await self._run_part(part, runner(event, message), cast(Event, event))
                     await unit.end_part(part)
 
         await self.run(unit, work)

@@ -35,6 +35,12 @@ def infrastructure(storage: Storage, error: BaseException) -> bool:
     ) or storage.transient(error)
 
 
+def contention(storage: Storage, error: BaseException) -> bool:
+    """True if transactions got in each other's way (a deadlock, a serialization failure): the same work may go on at once."""
+    outage = StorageUnavailable | LeaseLost | BrokerUnavailable | CommitOutcomeUnknown
+    return not isinstance(error, outage) and storage.transient(error)
+
+
 class Worker:
     """Runs `step` in one task from `start` to `stop`.
 

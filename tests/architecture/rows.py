@@ -11,8 +11,8 @@ from typing import Final
 
 # The core: imports no driver, no integration, and no third party but THIRD_PARTY.
 CORE: Final[tuple[tuple[str, ...], ...]] = (
-    ("errors", "telemetry", "backoff", "generics", "limits", "ids", "plain_calls", "text"),
-    ("messages", "notifications", "envelope", "codec"),
+    ("errors", "telemetry", "backoff", "generics", "limits", "ids", "plain_calls", "text", "urls"),
+    ("messages", "notifications", "envelope", "wire", "codec"),
     ("broker", "stored", "storage", "subscriptions", "topics"),
     ("handlers", "bindings", "maps", "module", "middleware", "signatures", "responses"),
     ("container", "injection"),
@@ -27,7 +27,7 @@ CORE: Final[tuple[tuple[str, ...], ...]] = (
 AROUND: Final[tuple[tuple[str, ...], ...]] = (
     ("",),
     ("testing", "drivers", "integrations"),
-    ("cli", "dashboard"),
+    ("cli", "dashboard", "__main__"),
 )
 
 ROWS: Final = CORE + AROUND

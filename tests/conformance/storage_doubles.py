@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -13,7 +13,16 @@ from headrace.drivers.memory.database import Session
 from headrace.drivers.memory.transaction import MemorySavepoint, MemoryTransaction, Staged
 from headrace.envelope import Message
 from headrace.errors import LeaseLost, StorageBusy, UnitOfWorkClosed
-from headrace.storage import Backlog, Lease, LeaseGrant, State, Stored, Verdict, outbox_queue
+from headrace.storage import (
+    Backlog,
+    Lease,
+    LeaseGrant,
+    Owner,
+    State,
+    Stored,
+    Verdict,
+    outbox_queue,
+)
 from headrace.testing.conformance import StorageKit
 from tests.conformance.doubles import Doubles
 
@@ -276,7 +285,11 @@ class NewestFirst(_Ready):
         return rows[::-1]
 
 
-@fails("a_dead_letter_holds_its_key", "a_redriven_row_goes_before_those_it_held")
+@fails(
+    "a_dead_letter_holds_its_key",
+    "a_redriven_row_goes_before_those_it_held",
+    "all_behind_a_dead_letter_go_in_order_when_it_is_redriven",
+)
 class FailuresMoveToTheEnd(_Ready):
     """Dead letters do not hold their key, and those that were redriven come last."""
 
@@ -363,7 +376,11 @@ class PausesAfterTheLimit(Faithful):
         return [row for row in rows if row.message.topic not in paused_topics]
 
 
-@fails("a_dropped_row_releases_its_key", "a_drop_releases_the_key")
+@fails(
+    "a_dropped_row_releases_its_key",
+    "a_drop_releases_the_key",
+    "all_behind_a_dead_letter_go_in_order_when_it_is_dropped",
+)
 class DropKeepsTheRow(Faithful):
     async def drop(self, positions: Sequence[int]) -> int:
         return len(positions)
@@ -647,6 +664,17 @@ class CountsNoAttempt(Faithful):
         return True
 
 
+@fails("an_attempt_is_counted_before_it_runs")
+class CountsARepeatedAttempt(Faithful):
+    async def attempt(self, lease: Lease, stored: Stored) -> bool:
+        row = self.database.rows.get(stored.position)
+        before = 0 if row is None else row.attempts
+        counted = await super().attempt(lease, stored)
+        if row is not None and counted:
+            row.attempts = before + 1
+        return counted
+
+
 @fails(
     "a_dead_letter_holds_its_key_only",
     "a_waiting_message_holds_its_key",
@@ -726,7 +754,56 @@ class OnePage(Faithful):
         return await super().dead_letters(queue=queue, limit=limit)
 
 
+# Deferred
+
+
+@fails("deferred_messages_come_with_the_commit", "deferred_messages_of_a_rollback_are_not_stored")
+class DefersAtOnce(Faithful):
+    class transactions(MemoryTransaction):
+        def defer(self, queue: str, messages: Sequence[tuple[int, Message]]) -> None:
+            self._write("defer")
+            self._database.insert(Stored(0, queue, p, m) for p, m in messages)
+
+
+@fails("a_savepoint_undoes_what_was_deferred_in_it")
+class SavepointsKeepWhatWasDeferred(Faithful):
+    class transactions(MemoryTransaction):
+        def undo_savepoint(self, point: MemorySavepoint, before: Staged) -> None:
+            super().undo_savepoint(point, replace(before, deferred=self._staged.deferred))
+
+
+@fails("a_read_only_transaction_defers_nothing")
+class QueriesDefer(Faithful):
+    class transactions(MemoryTransaction):
+        def defer(self, queue: str, messages: Sequence[tuple[int, Message]]) -> None:
+            self._read_only = False
+            super().defer(queue, messages)
+
+
+@fails("a_deferred_message_goes_with_its_effects")
+class DeferredMessagesStay(Faithful):
+    class transactions(MemoryTransaction):
+        async def resume(self, lease: Lease, stored: Stored) -> bool:
+            resumed = await super().resume(lease, stored)
+            if stored.queue.startswith("after:"):
+                self._staged.resumed = ()
+            return resumed
+
+
 # Leases
+
+
+@fails("owners_are_told")
+class TellsNoOwners(Faithful):
+    async def owners(self, queue: str) -> Mapping[int, Owner | None]:
+        return dict.fromkeys(await super().owners(queue))
+
+
+@fails("owners_are_told")
+class ForgetsWhoDied(Faithful):
+    async def owners(self, queue: str) -> Mapping[int, Owner | None]:
+        found = await super().owners(queue)
+        return {p: one if one and one.expires_seconds > 0 else None for p, one in found.items()}
 
 
 @fails("a_partition_has_one_owner", "a_late_renewal_does_not_steal_back")

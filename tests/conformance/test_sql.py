@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -10,6 +13,7 @@ from headrace.broker import Broker
 from headrace.drivers.sql import SqlBroker, SqlStorage
 from headrace.storage import Storage
 from headrace.testing.conformance import BrokerKit, StorageKit
+from tests.conformance import postgres
 
 
 class _OnFile:
@@ -20,7 +24,27 @@ class _OnFile:
         self.url = f"sqlite+aiosqlite:///{tmp_path / 'app.db'}"
 
 
-class TestSqlStorage(_OnFile, StorageKit):
+class _OnPostgres:
+    """One database a class, emptied before each clause."""
+
+    driver: ClassVar[str]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def name(cls) -> Iterator[str]:
+        name = asyncio.run(postgres.create())
+        yield name
+        asyncio.run(postgres.drop(name))
+
+    @pytest.fixture(autouse=True)
+    async def _empty(self, name: str) -> None:
+        await postgres.empty(name)
+        self.url = postgres.url(self.driver, name)
+
+
+class _Storage(StorageKit):
+    url: str
+
     async def make(self) -> Storage:
         return SqlStorage(self.url)
 
@@ -32,8 +56,11 @@ class TestSqlStorage(_OnFile, StorageKit):
         return SqlStorage(self.url)
 
 
-class TestSqlBroker(_OnFile, BrokerKit):
+class _Broker(BrokerKit):
     in_storage = True
+    serves_several = False
+    remembers = False
+    url: str
 
     async def make(self) -> Broker:
         return SqlBroker()
@@ -49,3 +76,27 @@ class TestSqlBroker(_OnFile, BrokerKit):
     async def reopen(self, broker: Broker) -> Broker:
         await broker.stop()
         return SqlBroker()
+
+
+class TestSqlStorage(_OnFile, _Storage):
+    pass
+
+
+class TestSqlBroker(_OnFile, _Broker):
+    pass
+
+
+class TestAsyncpgStorage(_OnPostgres, _Storage):
+    driver = "asyncpg"
+
+
+class TestAsyncpgBroker(_OnPostgres, _Broker):
+    driver = "asyncpg"
+
+
+class TestPsycopgStorage(_OnPostgres, _Storage):
+    driver = "psycopg"
+
+
+class TestPsycopgBroker(_OnPostgres, _Broker):
+    driver = "psycopg"

@@ -127,11 +127,11 @@ class FlakyBroker(MemoryBroker):
         return [Rejected(i, "refused by the test.") for i in refused]
 
     async def read(
-        self, topic: str, after: Mapping[int, str | None], *, limit: int
+        self, group: str, topic: str, after: Mapping[int, str | None], *, limit: int
     ) -> Sequence[Received]:
         if self.down:
             raise BrokerUnavailable("nobody listens")
-        found = await super().read(topic, after, limit=limit)
+        found = await super().read(group, topic, after, limit=limit)
         self.reads.append(len(found))
         return found
 

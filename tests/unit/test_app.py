@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from dishka import Provider, Scope
 
-from headrace import Headrace, Limits, RequestMediator, Topic
+from headrace import Headrace, Limits, NotificationEvent, RequestMediator, Topic
+from headrace.app import Role
+from headrace.broker import BrokerGuarantees, Reading
 from headrace.drivers.memory import MemoryBroker, MemoryStorage
 from headrace.errors import AppNotRunning, BrokerUnavailable, ConfigurationError
+from headrace.telemetry import Count
 from tests.unit.heart import Gate, Join, Leave, Log, make_app, raising
 
 
@@ -142,6 +146,7 @@ async def test_draining_has_a_deadline(scoped: bool, caplog: pytest.LogCaptureFi
     async with asyncio.timeout(5):
         await app.stop()
     assert "1 sends were still under way 0.03 s" in caplog.text
+    assert app.telemetry.counts[Count.DRAIN_CUT] == 1
     gate.opened.set()
     assert await send == "finished"
 
@@ -222,10 +227,10 @@ async def test_a_start_that_fails_half_way_stops_what_was_started() -> None:
     class Broker(MemoryBroker):
         fails = True
 
-        async def declare(self, topics: Sequence[Topic]) -> None:
+        async def declare(self, topics: Sequence[Topic], readings: Sequence[Reading] = ()) -> None:
             if self.fails:
                 raise BrokerUnavailable("no broker today")
-            await super().declare(topics)
+            await super().declare(topics, readings)
 
     storage, broker = Storage(), Broker()
     app = make_app((Join, raising()), storage=storage, broker=broker)
@@ -266,6 +271,37 @@ async def test_a_broker_without_storage_warns_at_start(caplog: pytest.LogCapture
     async with make_app((Join, raising()), broker="memory://"):
         pass
     assert "has a broker and no storage" in caplog.text
+
+
+class Told(NotificationEvent, type="meetings.told.v1", topic="told"):
+    text: str
+
+
+class LastingBroker(MemoryBroker):
+    @property
+    def guarantees(self) -> BrokerGuarantees:
+        return replace(super().guarantees, durable=True)
+
+
+async def hear(event: Told) -> None:
+    """Hears."""
+
+
+@pytest.mark.parametrize(
+    ("broker", "roles", "warned"),
+    [
+        (LastingBroker(), {"send", "consume"}, True),
+        (LastingBroker(), {"send"}, False),
+        (MemoryBroker(), {"send", "consume"}, False),
+    ],
+)
+async def test_consuming_without_storage_warns_at_start(
+    broker: MemoryBroker, roles: set[Role], warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """G13: an app that consumes from a lasting broker without storage says that its books are in one process."""
+    async with make_app((Join, raising()), (Told, hear), broker=broker, roles=roles):
+        pass
+    assert ("consumes without storage" in caplog.text) is warned
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from headrace.consumer.clashes import FIRST_BATCHES, Clashes
 from headrace.consumer.window import Window
 from headrace.errors import ConfigurationError, StorageBusy
 from headrace.limits import Limits
@@ -228,8 +229,8 @@ async def test_strange_types_are_skipped_between_batches(one: Setting) -> None:
 
 
 async def test_a_conflict_halves_the_batch(one: Setting) -> None:
-    """After a deadlock fewer messages are tried together, then more again; no attempt is counted (G7, G9)."""
-    conflicts = 2
+    """After deadlocks fewer messages are tried together, then more again; no attempt is counted (G7, G9)."""
+    conflicts = 3
 
     async def conflict(n: int) -> None:
         nonlocal conflicts
@@ -244,7 +245,47 @@ async def test_a_conflict_halves_the_batch(one: Setting) -> None:
     assert [len(batch) for batch in one.handlers.batches] == [2, 4, 8]
     counts = one.telemetry.counts
     assert counts[Count.DEAD] == counts[Count.RETRIED] == counts[Count.BATCH_SPLIT] == 0
-    assert counts[Count.CONSUMER_PAUSED] >= 1
+    assert counts[Count.CLASHED] == 3
+    assert counts[Count.CONSUMER_PAUSED] == 0
+
+
+async def test_batches_that_clash_take_turns() -> None:
+    """After a deadlock the batches of all partitions run one after the other, until nothing has clashed for long (G7)."""
+    running, most, clashed = 0, 0, False
+
+    async def overlap(n: int) -> None:
+        nonlocal running, most, clashed
+        running += 1
+        # Those that were under way when it happened end side by side.
+        most = max(most, running if len(one.handlers.done) >= 20 else 0)
+        await asyncio.sleep(0)
+        running -= 1
+        if not clashed:
+            clashed = True
+            raise StorageBusy("a deadlock")
+
+    async with Setting(partitions=4) as one:
+        one.handlers.script = overlap
+        await one.broker.publish([message(n, f"k{n}") for n in range(60)])
+        await one.consumer(batch=5, retry=ONCE).start()
+        await until(lambda: len(one.handlers.done) == 60)
+        assert one.telemetry.counts[Count.CLASHED] == 1
+        assert most == 1
+        assert max(len(batch) for batch in one.handlers.batches) == 5
+
+
+async def test_turns_end_after_a_while() -> None:
+    """Turns are taken for a number of batches that doubles with each clash, then all run side by side again (G7)."""
+    clashes = Clashes()
+    for expected in (FIRST_BATCHES, 2 * FIRST_BATCHES):
+        assert not clashes.expected
+        await clashes.happened()
+        await clashes.happened()
+        for _ in range(expected):
+            assert clashes.expected
+            async with clashes.avoided():
+                pass
+    assert not clashes.expected
 
 
 async def test_a_batch_that_conflicts_for_ever_ends_as_single_messages(one: Setting) -> None:

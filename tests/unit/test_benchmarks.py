@@ -7,11 +7,17 @@ from pathlib import Path
 import pytest
 
 from benchmarks import durable, in_process
+from benchmarks.brokers import figures as broker_figures
+from benchmarks.brokers import measuring
 from benchmarks.machine import description, fsync_rate
 from benchmarks.peers.environment import PEERS, ROOT, Peer, PeerResults, measure
 from benchmarks.report import page, tables
 from benchmarks.results import Results, Scale
 from benchmarks.scenarios import SCENARIOS, variants
+from benchmarks.storage import consumers, processes, relays, sends
+from benchmarks.storage import figures as storage_figures
+from benchmarks.storage.databases import fresh
+from benchmarks.storage.rivals import RIVALS, RivalResult
 from benchmarks.timing import Comparison, Effort, Pair, compare
 
 SCENARIO_NAMES = [scenario.name for scenario in SCENARIOS]
@@ -58,6 +64,76 @@ async def test_every_event_of_a_flow_has_its_effect(batch: int, tmp_path: Path) 
     assert min(found.send, found.relay, found.consume, found.through) > 0
     assert durable.counted(tmp_path / f"stages-{batch}.db", "seen") == 10
     assert durable.counted(tmp_path / f"through-{batch}.db", "seen") == 4
+
+
+async def test_a_relay_and_the_loop_by_hand_take_what_was_stored(tmp_path: Path) -> None:
+    """Both sides drain as many messages as were filled in, and the outboxes are empty afterwards (G5)."""
+    async with fresh("sqlite", tmp_path) as bench:
+        found = await relays.to_nobody(bench, count=1_000, rounds=1)
+        assert min(*found.by_hand, *found.framework) > 0
+        assert await bench.waiting() == 0
+
+
+async def test_a_backlog_is_filled_up_again(tmp_path: Path) -> None:
+    """The cost at a backlog is that of rounds behind which a backlog stands."""
+    async with fresh("sqlite", tmp_path) as bench:
+        found = await relays.at_backlogs(bench, [1_000, 2_000], count=1_000)
+    assert list(found) == [1_000, 2_000]
+    assert all(len(seconds) >= 2 and min(seconds) > 0 for seconds in found.values())
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+async def test_sends_on_servers_have_the_effects_of_those_by_hand(
+    kind: str, tmp_path: Path
+) -> None:
+    """A committed send and the transaction by hand are compared in as many samples as were asked for."""
+    async with fresh(kind, tmp_path) as bench:
+        found = await sends.measure(bench, calls=2, rounds=2)
+        assert await bench.waiting() == 0
+    assert set(found) == set(sends.LABELS)
+    assert all(len(one.by_hand) == len(one.framework) == 2 for one in found.values())
+
+
+async def test_a_consumer_and_the_one_by_hand_handle_all(tmp_path: Path) -> None:
+    """With and without an inbox, alone and in batches, both sides leave one effect for each message (G7)."""
+    async with fresh("postgresql", tmp_path) as bench:
+        await consumers.from_memory(bench, batches={0: 20, 1: 20, 100: 50}, rounds=1)
+        # Each side, once to warm up and once measured; of a batch, by hand with and without a session for each message.
+        assert await sends.effects(bench) == 4 * (20 + 20 + 2 * 50)
+
+
+async def test_a_broker_is_compared_in_all_kinds_of_work(tmp_path: Path) -> None:
+    """Publishing, reading, a relay and a consumer are measured on the driver and on the log by hand."""
+    async with fresh("postgresql", tmp_path) as bench:
+        work = measuring.Work(count=1_000, rounds=1)
+        found, client = await measuring.measure(bench, measuring.BROKERS["sql"], bench.url, work)
+    assert set(found) == {"publish", "read", "relay", "consume"}
+    assert client.startswith("asyncpg ")
+
+
+def test_disorder_between_relays_is_found() -> None:
+    """A message that is missing, or first published before an earlier one of its key, ends the run; a repeat does not (G6)."""
+    in_order = [(1.0, "k", "r-0-1"), (2.0, "k", "r-0-2"), (3.0, "k", "r-0-1")]
+    assert processes.taken(in_order, 2) == 0.5
+    with pytest.raises(processes.Disorder, match="2 messages were stored and 1"):
+        processes.taken(in_order[:1], 2)
+    with pytest.raises(processes.Disorder, match="published after"):
+        processes.taken([(1.0, "k", "r-0-2"), (2.0, "k", "r-0-1")], 2)
+
+
+async def test_relays_in_processes_of_their_own_publish_all(tmp_path: Path) -> None:
+    """One relay, and two that share an outbox, publish each message in the order of its key (G6)."""
+    async with fresh("postgresql", tmp_path) as bench:
+        found = await processes.relays(bench, count=1_000, rounds=1)
+    assert min(*found.by_hand, *found.framework) > 0
+
+
+async def test_the_memory_of_a_process_is_read_at_each_mark(tmp_path: Path) -> None:
+    """A process with relay and consumer tells what it has resident after so many messages (G11)."""
+    async with fresh("postgresql", tmp_path) as bench:
+        found = await processes.memory(bench, [500, 1_000])
+    assert list(found) == [500, 1_000]
+    assert min(found.values()) > 2**20
 
 
 async def test_a_latency_is_measured_for_each_event(tmp_path: Path) -> None:
@@ -139,6 +215,24 @@ def test_the_page_shows_what_is_known_and_what_is_not() -> None:
         latencies=[0.002, 0.003],
         fsyncs=[2000.0, 1900.0],
     )
+    results.storage = storage_figures.Figures(
+        storage_figures.Work(),
+        servers={"PostgreSQL": "15"},
+        missing={"MariaDB": "no server"},
+        sends={"PostgreSQL": {"notified": Comparison([1e-3], [1.3e-3])}},
+        relays={"PostgreSQL": Comparison([1e-5], [4e-5])},
+        rivals=[RivalResult(RIVALS[0], [4e-4]), RivalResult(RIVALS[1], failed="no index")],
+        consumers={(0, True): measured, (100, True): Comparison([1e-4], [1.25e-4])},
+        backlogs={1_000: [1e-5], 1_000_000: [1.1e-5]},
+        two_relays=Comparison([1e-5], [0.8e-5]),
+        memory={200_000: 100 * 2**20, 1_000_000: 101 * 2**20},
+        fsyncs=(2000.0, 1900.0),
+    )
+    results.brokers = broker_figures.Figures(
+        measuring.Work(),
+        missing={"Kafka protocol": "no wheel"},
+        compared={"Redis Streams": {"relay": Comparison([1e-5], [1.25e-5])}},
+    )
     shown = page(results)
     for part in (
         "Measured: a machine.",
@@ -151,6 +245,18 @@ def test_the_page_shows_what_is_known_and_what_is_not() -> None:
         "2,000 writes of 4 KiB",
         "**20,000/s**",
         "2.5 ms",
+        "MariaDB was not measured: no server.",
+        "| **1.30** (1.30 to 1.30) | 1.25, missed",
+        "20,000/s, reached",
+        "10.0 ",
+        "txoutbox 0.2.2 was not measured: no index.",
+        "| **80%** (80% to 80%) | 70%, reached",
+        "| **50%** (50% to 50%) | 70%, missed",
+        "1.10 ",
+        "take **0.80** times",
+        "100 MiB after 200,000, 101 MiB after 1,000,000",
+        "Kafka protocol was not measured: no wheel.",
+        "Redis Streams",
     ):
         assert part in shown
 

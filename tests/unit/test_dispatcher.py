@@ -264,7 +264,7 @@ async def test_a_parallel_handler_may_send_and_its_notifications_wait_for_all() 
         await mediator.send(Leave())
 
     async def fails_first_time(event: Joined) -> None:
-        assert await broker.backlog("meetings", {0: None}) == 0
+        assert await broker.backlog("g", "meetings", {0: None}) == 0
         if event.user == "bad":
             raise KeyError(event.user)
 
@@ -282,9 +282,9 @@ async def test_a_parallel_handler_may_send_and_its_notifications_wait_for_all() 
     )
     with pytest.raises(KeyError):
         await mediator.send(Join("bad"))
-    assert await broker.backlog("meetings", {0: None}) == 0
+    assert await broker.backlog("g", "meetings", {0: None}) == 0
     await mediator.send(Join("good"))
-    assert await broker.backlog("meetings", {0: None}) == 1
+    assert await broker.backlog("g", "meetings", {0: None}) == 1
     await broker.stop()
 
 

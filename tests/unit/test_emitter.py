@@ -217,6 +217,18 @@ async def test_without_storage_a_failed_send_publishes_nothing() -> None:
         assert not broker.batches
 
 
+async def test_without_storage_a_deleted_topic_is_made_again() -> None:
+    """G5: without storage a notification is not lost because somebody has deleted its topic meanwhile."""
+    broker = RecordingBroker()
+    async with make_app((Join, raising(Announced("1"))), broker=broker) as app:
+        await app.send(Join())
+        topic = broker.batches[0][0].topic
+        del broker._topics[topic]
+        await app.send(Join())
+        found = await broker.read("g", topic, dict.fromkeys(range(8)), limit=10)
+        assert [each.message for each in found] == broker.batches[-1]
+
+
 async def test_a_body_over_the_limit_fails_the_send_before_the_commit() -> None:
     """G6: the size of a notification is checked by send; nothing of the unit is committed."""
     async with make_app(
@@ -271,7 +283,7 @@ async def test_the_brokers_own_limit_counts_too() -> None:
         def guarantees(self) -> Any:
             from headrace.broker import BrokerGuarantees
 
-            return BrokerGuarantees(durable=False, atomic_batch=True, max_body_bytes=10)
+            return BrokerGuarantees(durable=False, ordered_batch=True, max_body_bytes=10)
 
     assert EventEmitter(dispatcher, Small()).body_bytes == 10
     assert EventEmitter(dispatcher, Small(), body_bytes=5).body_bytes == 5

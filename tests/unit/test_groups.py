@@ -104,3 +104,12 @@ def test_declared_notifications_are_known_too() -> None:
     groups, faults = plan_groups("app", events, (), (), requests.bindings)
     assert not faults
     assert shape(groups) == [("app", ("audit",), ["audit.paid.v1"])]
+
+
+def test_after_commit_handlers_consume_nothing() -> None:
+    """A handler of a base class that runs after the commit is no reason to read the topics of notifications below it."""
+    events = EventMap()
+    events.bind(Audited, raising(), phase="after_commit")
+    events.bind(Paid, raising())
+    (group,), _ = plan_groups("app", events, (), ())
+    assert [binding.phase for binding in group.events.bindings] == ["in_transaction"]

@@ -25,10 +25,12 @@ class Owners:
         self.telemetry = Telemetry("test")
         self.made: list[Leases] = []
 
-    def leases(self, owner: str, *, seconds: float = 15.0, partitions: int = 4) -> Leases:
+    def leases(
+        self, owner: str, *, seconds: float = 15.0, partitions: int = 4, queue: str = QUEUE
+    ) -> Leases:
         leases = Leases(
             self.storage,
-            QUEUE,
+            queue,
             owner,
             partitions=partitions,
             telemetry=self.telemetry,
@@ -165,3 +167,49 @@ async def test_a_storage_that_is_away_is_asked_again(
     assert owners.storage.calls["lease"] == 4
     assert caplog.text.count("is paused by") == 1
     assert leases.error is None
+
+
+@pytest.mark.parametrize(
+    ("queue", "count"),
+    [
+        ("outbox:test", Count.RELAY_PAUSED),
+        ("group:test/orders", Count.CONSUMER_PAUSED),
+        ("after:test", Count.CONSUMER_PAUSED),
+    ],
+)
+async def test_an_outage_counts_for_whose_work_it_is(
+    owners: Owners, queue: str, count: Count
+) -> None:
+    """Leases that cannot be kept pause the relay, or who consumes and runs after-commit handlers (G13)."""
+    owners.storage.down = True
+    owners.leases("a", queue=queue)
+    await until(lambda: owners.telemetry.counts.total() > 0)
+    assert dict(owners.telemetry.counts) == {count: 1}
+
+
+async def test_a_takeover_names_who_died(owners: Owners, caplog: pytest.LogCaptureFixture) -> None:
+    """Partitions of a process that gave no sign of life are taken over with one record that names it (G13)."""
+    await owners.storage.lease(QUEUE, "died", partitions=4, seconds=15.0)
+    owners.clock.at += 16.0
+    leases = owners.leases("one")
+    await until(lambda: len(leases.held()) == 4)
+    owners.beat()
+    await until(lambda: owners.storage.calls["lease"] == 3)
+    text = "Partitions 0, 1, 2 and 3 of queue 'outbox:test' taken over from died, which gave no sign of life for 15 s"
+    assert caplog.text.count(text) == 1
+    assert owners.telemetry.counts[Count.TAKEN_OVER] == 4
+
+
+async def test_leases_that_lapse_together_are_one_record(
+    owners: Owners, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that hung lost all its leases at once: one warning for the queue, each counted (G13)."""
+    leases = owners.leases("one")
+    await until(lambda: len(leases.held()) == 4)
+    owners.storage.down = True
+    owners.clock.at += 14.0
+    assert leases.held() == {}
+    lost = [r for r in caplog.records if "is lost: it was not renewed" in r.getMessage()]
+    assert len(lost) == 1
+    assert "The lease of partitions 0, 1, 2 and 3 of queue" in lost[0].getMessage()
+    assert owners.telemetry.counts[Count.LEASE_LOST] == 4

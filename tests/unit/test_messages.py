@@ -255,6 +255,24 @@ def test_a_key_may_be_a_function_a_property_or_none() -> None:
     assert without.key_of is None
 
 
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [("", "is empty"), ("x" * 256, "has 256 characters"), ("a\0b", "has the character")],
+)
+def test_a_key_that_no_broker_or_storage_keeps_is_refused(key: str, words: str) -> None:
+    """A key that is empty, too long or has a forbidden character is an error where it is read, before any commit."""
+
+    class Keyed(NotificationEvent, type="a.b.v1", topic="a", key="key"):
+        key: str
+
+    found = notification_of(Keyed)
+    assert found is not None
+    assert found.key_of is not None
+    assert found.key_of(Keyed("x" * 255)) == "x" * 255
+    with pytest.raises(MessageDefinitionError, match=words):
+        found.key_of(Keyed(key))
+
+
 @pytest.mark.parametrize("cls", ALL_KINDS)
 def test_any_kind_of_class_is_declared_a_notification(cls: type) -> None:
     """The decorator declares every kind of class, and keeps the class."""

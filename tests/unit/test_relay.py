@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
-from headrace.broker import BrokerGuarantees, Rejected, Topic
+from headrace.broker import BrokerGuarantees, Reading, Rejected, Topic
 from headrace.envelope import Message
-from headrace.errors import TopicNotFound
+from headrace.errors import BrokerUnavailable, ConfigurationError, TopicMismatch, TopicNotFound
 from headrace.limits import Limits
 from headrace.relay import Relay
 from headrace.storage import State, outbox_queue
@@ -27,7 +28,7 @@ class OneByOne(FlakyBroker):
     @property
     def guarantees(self) -> BrokerGuarantees:
         return BrokerGuarantees(
-            durable=False, atomic_batch=False, max_body_bytes=self.max_body_bytes
+            durable=False, ordered_batch=False, max_body_bytes=self.max_body_bytes
         )
 
 
@@ -74,7 +75,7 @@ class Outbox(Setting):
     async def stored(self, topic: str = "t") -> list[int]:
         """What the topic has, in order per partition."""
         count = await self.broker.partitions(topic)
-        found = await self.broker.read(topic, dict.fromkeys(range(count)), limit=10_000)
+        found = await self.broker.read("g", topic, dict.fromkeys(range(count)), limit=10_000)
         return [number(one.message) for one in found]
 
 
@@ -123,7 +124,7 @@ async def test_a_batch_is_one_wait(one: Outbox) -> None:
     await until(lambda: one.storage.calls["delete"] == 3)
 
 
-async def test_without_atomic_batches_a_key_is_sent_one_by_one(one: Outbox) -> None:
+async def test_without_ordered_batches_a_key_is_sent_one_by_one(one: Outbox) -> None:
     """A message is not sent before the earlier ones of its key are confirmed (G6)."""
     one.broker.__class__ = OneByOne
     await one.commit(
@@ -132,6 +133,36 @@ async def test_without_atomic_batches_a_key_is_sent_one_by_one(one: Outbox) -> N
     one.relay().start()
     await until(lambda: not one.storage.rows(QUEUE))
     assert one.broker.batches == [[1, 3, 4, 5], [2]]
+
+
+class AwayFor(FlakyBroker):
+    """A broker that cannot take the messages of one topic for now, and says so."""
+
+    away = "t"
+
+    async def publish(self, messages: Sequence[Message]) -> Sequence[Rejected]:
+        later = [i for i, m in enumerate(messages) if m.topic == self.away]
+        await super().publish([m for i, m in enumerate(messages) if i not in later])
+        return [Rejected(i, "no queue is bound to it.", final=False) for i in later]
+
+
+async def test_what_is_taken_later_stays_and_starves_nobody(
+    one: Outbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A message that the broker cannot take for now stays, unburnt; its topic pauses while others flow (G5, G6, G13)."""
+    one.broker.__class__ = AwayFor
+    await one.broker.declare([Topic("other", 1)])
+    await one.commit(message(1, "a"), message(2, "a"), replace(message(3, "a"), topic="other"))
+    relay = one.relay()
+    relay.start()
+    await until(lambda: one.broker.published == [3])
+    await until(lambda: relay.status.paused_topics == ("t",))
+    assert [(row.state, row.attempts) for row in one.storage.rows(QUEUE)] == [(State.READY, 0)] * 2
+    assert "no queue is bound to it" in caplog.text
+    one.broker.__class__ = FlakyBroker
+    await until(lambda: not one.storage.rows(QUEUE))
+    assert await one.stored() == [1, 2]
+    assert relay.status.paused_topics == ()
 
 
 async def test_an_outage_of_the_broker_burns_no_attempt(
@@ -319,3 +350,52 @@ async def test_the_backlog_can_be_seen(one: Outbox) -> None:
     """The relay tells what waits in the outbox (G13)."""
     await one.commit(message(1), message(2))
     assert (await one.relay().backlog()).ready == 2
+
+
+@pytest.mark.parametrize("error", [BrokerUnavailable, ConfigurationError, TopicMismatch])
+async def test_a_topic_that_cannot_be_made_does_not_stop_the_others(
+    one: Outbox, error: type[Exception]
+) -> None:
+    """A topic that the broker refuses to make (its name, no right to it) is paused alone (G6)."""
+
+    class Refusing(FlakyBroker):
+        refusing = True
+
+        async def declare(self, topics: Sequence[Topic], readings: Sequence[Reading] = ()) -> None:
+            if self.refusing and any(topic.name == "bad" for topic in topics):
+                raise error("the server does not want the topic 'bad'")
+            await super().declare(topics, readings)
+
+    one.broker.__class__ = Refusing
+    await one.commit(message(1, topic="bad"), message(2), message(3, topic="bad"), message(4))
+    relay = one.relay()
+    relay.start()
+    await until(lambda: one.broker.published == [2, 4])
+    assert relay.status.paused_topics == ("bad",)
+    Refusing.refusing = False
+    await until(lambda: not one.storage.rows(QUEUE))
+    assert await one.stored("bad") == [1, 3]
+
+
+async def test_a_broker_that_makes_no_topic_at_all_is_an_outage(one: Outbox) -> None:
+    """When a second topic cannot be made either, the relay waits as a whole, and asks for no third one (G9)."""
+
+    class Away(FlakyBroker):
+        asked = 0
+        away = True
+
+        async def declare(self, topics: Sequence[Topic], readings: Sequence[Reading] = ()) -> None:
+            if self.away:
+                Away.asked += 1
+                raise BrokerUnavailable("nobody listens")
+            await super().declare(topics, readings)
+
+    one.broker.__class__ = Away
+    await one.commit(*(message(n, topic=f"t{n}") for n in range(4)))
+    relay = one.relay()
+    relay.start()
+    await until(lambda: relay.status.last_error is not None)
+    assert Away.asked == 2
+    Away.away = False
+    await until(lambda: not one.storage.rows(QUEUE))
+    assert sorted(one.broker.published) == [0, 1, 2, 3]

@@ -1,6 +1,7 @@
 """The unit of work on SQLite: one scope, one session, one transaction for everything that one send does (G4)."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from headrace import Command, Envelope, Events, Headrace, RequestMediator
 from headrace.drivers.sql import SqlStorage, SqlTransaction
+from headrace.drivers.sql.savepoint import SqlSavepoint
 from headrace.errors import (
     CommitOutcomeUnknown,
     ConcurrentUnitOfWork,
+    StorageUnavailable,
     UnitOfWorkClosed,
     UnitOfWorkError,
 )
@@ -607,6 +610,31 @@ async def test_a_failed_nested_send_inside_a_savepoint_undoes_the_savepoint(worl
     async with world.app((Join, outer), (Leave, middle), (Try, inner)) as app:
         await app.send(Join())
         assert await world.members() == ["outer"]
+
+
+async def test_a_savepoint_that_cannot_be_undone_fails_with_the_cause_of_that(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G4, G9: when the database is lost while a failed nested send is undone, the caller gets that, not the caught error."""
+
+    async def lost(savepoint: SqlSavepoint) -> None:
+        raise StorageUnavailable("the server is away")
+
+    monkeypatch.setattr(SqlSavepoint, "rollback", lost)
+
+    async def outer(request: Join, mediator: RequestMediator, session: AsyncSession) -> str:
+        session.add(Member(name="outer"))
+        with contextlib.suppress(KeyError):
+            await mediator.send(Leave("inner"), savepoint=True)
+        return ""
+
+    async def inner(request: Leave, session: AsyncSession) -> str:
+        raise KeyError(request.user)
+
+    async with world.app((Join, outer), (Leave, inner)) as app:
+        with pytest.raises(StorageUnavailable, match="the server is away"):
+            await app.send(Join())
+        assert await world.members() == []
 
 
 async def test_a_savepoint_does_not_mend_what_failed_before(world: World) -> None:

@@ -31,7 +31,7 @@ def test_objects_are_taken_as_they_are() -> None:
     ("make", "url", "match"),
     [
         (storage_from, "sqlite:///app.db", r"Did you mean 'sqlite\+aiosqlite://'"),
-        (storage_from, "postgresql+asyncpg://u:secret@h/db", r"u:\*\*\*@h/db.*no storage has"),
+        (storage_from, "oracle+oracledb://u:secret@h/db", r"\*\*\*@h/db.*no storage has"),
         (storage_from, "memory://somewhere", "takes no host"),
         (storage_from, "memory://?size=3", "takes no host"),
         (broker_from, "kafak://host:9092", "no broker has the scheme 'kafak'"),

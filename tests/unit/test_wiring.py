@@ -20,7 +20,7 @@ from headrace import (
 from headrace.drivers.memory import MemoryStorage
 from headrace.errors import WiringError
 from headrace.responses import agree
-from tests.unit.heart import Announced, Join, Joined, Leave, raising
+from tests.unit.heart import Announced, Greeted, Join, Joined, Leave, raising
 
 
 def line() -> int:
@@ -245,11 +245,46 @@ def test_a_subclass_of_a_notification_without_a_type_is_one_fault() -> None:
     assert "declares no type of its own" in fault
 
 
-def test_after_commit_with_storage_is_said_to_be_missing() -> None:
-    """G13: after-commit handlers with a storage are refused with what to do instead, never run in another way."""
+def test_durable_handlers_need_names_of_their_own() -> None:
+    """G9, G12: storage keeps deliveries by the handler's name, so two of one name are refused, with both places."""
     events = EventMap()
+    here = line()
     events.bind(Joined, raising(), phase="after_commit")
-    assert "raise a notification" in only(*faults(events=events, storage=MemoryStorage()))
+    events.bind(Greeted, raising(), phase="after_commit")
+    found = only(*faults(events=events, storage=MemoryStorage()))
+    assert (
+        "two after-commit handlers are both named tests.unit.heart.raising.<locals>.handler"
+        in found
+    )
+    assert f"test_wiring.py:{here + 1}" in found
+    assert f"test_wiring.py:{here + 2}" in found
+
+
+def test_a_durable_handler_without_a_name() -> None:
+    """G9, G12: what has no qualified name is known by its place in memory, which no other process knows."""
+
+    class Callable:
+        async def __call__(self, event: Joined) -> None:
+            return
+
+    events = EventMap()
+    events.bind(Joined, Callable(), phase="after_commit")
+    assert "no name by which storage" in only(*faults(events=events, storage=MemoryStorage()))
+    Headrace("m", events=events).check()
+
+
+def test_a_durable_handler_of_what_cannot_be_read_back() -> None:
+    """G9, G12: an event that the codec could never read is found at start, where nothing is lost yet."""
+
+    class Bare(Event):
+        pass
+
+    async def after(event: Bare) -> None:
+        return
+
+    events = EventMap()
+    events.bind(Bare, after, phase="after_commit")
+    assert "cannot be read back" in only(*faults(events=events, storage=MemoryStorage()))
 
 
 def test_a_subscription_to_nothing() -> None:

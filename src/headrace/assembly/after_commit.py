@@ -60,6 +60,7 @@ class AfterCommit:
             for task in late:
                 task.cancel()
             self._telemetry.count(Count.AFTER_COMMIT_FAILED, len(late))
+            self._telemetry.count(Count.DRAIN_CUT)
             self._telemetry.warning(f"{len(late)} after-commit handlers were cancelled by the stop")
             await asyncio.wait(late)
         self._gate = None

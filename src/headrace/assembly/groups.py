@@ -9,6 +9,7 @@ from typing import cast
 from msgspec import Struct
 
 from headrace.bindings import Binding
+from headrace.broker import Reading, Topic
 from headrace.errors import MessageDefinitionError
 from headrace.maps import EventMap
 from headrace.module import Module
@@ -59,6 +60,27 @@ def plan_groups(
     return groups, tuple(_faults(app, given, topics, groups))
 
 
+def topics_of(
+    given: Iterable[Topic], groups: Iterable[Group], bindings: Iterable[Binding]
+) -> tuple[Topic, ...]:
+    """Every topic that is read or that bindings name, with the settings given for it."""
+    names = [topic for group in groups for topic in group.subscription.topics]
+    for binding in bindings:
+        for kind in (binding.message, *(binding.raises or ())):
+            notification = notification_of(kind)
+            if notification is not None:
+                names.append(notification.topic)
+    settings = {topic.name: topic for topic in given}
+    return tuple({**{name: Topic(name) for name in names}, **settings}.values())
+
+
+def readings_of(groups: Iterable[Group]) -> tuple[Reading, ...]:
+    """Which group reads which topic."""
+    return tuple(
+        Reading(group.name, topic) for group in groups for topic in group.subscription.topics
+    )
+
+
 def _own(module: Module) -> tuple[Subscription, ...]:
     return cast(
         "tuple[Subscription, ...]", module.subscriptions
@@ -71,6 +93,8 @@ def _consumed(
     """Bindings that run where a notification is consumed, with each topic: also those of base classes."""
     known = _known(everything)
     for binding in bindings:
+        if binding.phase == "after_commit":
+            continue  # of domain events alone, also if its base class has notifications below it
         for kind, notification in known.items():
             if issubclass(kind, binding.message):
                 yield binding, notification.topic

@@ -14,7 +14,10 @@ POLL_SECONDS = 0.01
 """The pause between two looks at the backlogs, at least: tests wait for it."""
 
 POLL_SHARE = 10
-"""And at least so many times as long as the look took: looking at long backlogs must not slow what works them off."""
+"""And so many times as long as the look took: looking at long backlogs must not slow what works them off."""
+
+POLL_MOST_SECONDS = 1.0
+"""But no longer than this: some brokers take seconds to tell a backlog, and what moves is long done then."""
 
 
 async def settle(
@@ -46,11 +49,16 @@ async def settle(
                 if not left and quiet and counts == seen:
                     return
                 quiet, seen = not left, counts
-                await asyncio.sleep(max(POLL_SECONDS, POLL_SHARE * took))
+                await asyncio.sleep(pause_after(took, quiet=quiet))
     except TimeoutError:
         raise DrainTimeout(
             f"not settled after {timeout_seconds:g} s: {'; '.join(left) or 'still moving'}."
         ) from None
+
+
+def pause_after(took: float, *, quiet: bool) -> float:
+    """The seconds until the next look, after one that took so long; `quiet` if it found nothing, so that nothing is slowed."""
+    return POLL_SECONDS if quiet else max(POLL_SECONDS, min(POLL_SHARE * took, POLL_MOST_SECONDS))
 
 
 async def pending_of(storage: Storage, broker: Broker, group: str, topic: str) -> list[str]:
@@ -58,7 +66,7 @@ async def pending_of(storage: Storage, broker: Broker, group: str, topic: str) -
     queue = group_queue(group, topic)
     partitions = range(await broker.partitions(topic))
     positions = await storage.positions(queue)
-    behind = await broker.backlog(topic, {p: positions.get(p) for p in partitions})
+    behind = await broker.backlog(group, topic, {p: positions.get(p) for p in partitions})
     left = [f"group {group!r} is {behind} messages behind on topic {topic!r}"] if behind else []
     if await storage.due_in(queue, partitions) is not None:
         left.append(f"group {group!r} has retries pending on topic {topic!r}")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
-from urllib.parse import parse_qsl, urlsplit
 
 from msgspec import Struct
 
 from headrace.broker import Broker
 from headrace.errors import ConfigurationError, MissingExtra
 from headrace.storage import Storage
+from headrace.urls import ServerUrl, hidden, read_url
 
 
 class _Driver(Struct, frozen=True):
@@ -29,12 +29,37 @@ _STORAGES: Mapping[str, _Driver] = {
     "sqlite+aiosqlite": _Driver(
         "headrace.drivers.sql", "SqlStorage", "sqlite", ("sqlalchemy", "aiosqlite")
     ),
+    "postgresql+asyncpg": _Driver(
+        "headrace.drivers.sql", "SqlStorage", "postgresql", ("sqlalchemy", "asyncpg")
+    ),
+    "postgresql+psycopg": _Driver(
+        "headrace.drivers.sql", "SqlStorage", "psycopg", ("sqlalchemy", "psycopg")
+    ),
+    "mysql+asyncmy": _Driver(
+        "headrace.drivers.sql", "SqlStorage", "mysql", ("sqlalchemy", "asyncmy")
+    ),
+    "mariadb+asyncmy": _Driver(
+        "headrace.drivers.sql", "SqlStorage", "mysql", ("sqlalchemy", "asyncmy")
+    ),
 }
 _BROKERS: Mapping[str, _Driver] = {
     "memory": _Driver("headrace.drivers.memory", "MemoryBroker"),
-    "sql": _Driver("headrace.drivers.sql", "SqlBroker", "sqlite", ("sqlalchemy", "aiosqlite")),
+    "sql": _Driver("headrace.drivers.sql", "SqlBroker", "sql", ("sqlalchemy",)),
+    "kafka": _Driver("headrace.drivers.kafka", "KafkaBroker", "kafka", ("confluent_kafka",)),
+    "kafkas": _Driver("headrace.drivers.kafka", "KafkaBroker", "kafka", ("confluent_kafka",)),
+    "nats": _Driver("headrace.drivers.nats", "NatsBroker", "nats", ("nats",)),
+    "natss": _Driver("headrace.drivers.nats", "NatsBroker", "nats", ("nats",)),
+    "redis": _Driver("headrace.drivers.redis", "RedisBroker", "redis", ("redis", "hiredis")),
+    "rediss": _Driver("headrace.drivers.redis", "RedisBroker", "redis", ("redis", "hiredis")),
+    "amqp": _Driver("headrace.drivers.rabbitmq", "RabbitBroker", "rabbitmq", ("aiormq",)),
+    "amqps": _Driver("headrace.drivers.rabbitmq", "RabbitBroker", "rabbitmq", ("aiormq",)),
 }
-_HINTS: Mapping[str, str] = {"sqlite": "sqlite+aiosqlite"}
+_HINTS: Mapping[str, str] = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+psycopg2": "postgresql+psycopg",
+}
 
 
 def storage_from(given: str | Storage) -> Storage:
@@ -69,23 +94,25 @@ def broker_from(given: str | Broker) -> Broker:
     if not isinstance(given, str):
         _check_object(given, "broker", ("publish", "read", "declare", "guarantees"))
         return given
-    parts = urlsplit(given)
-    driver = _driver(_BROKERS, parts.scheme, given, "broker")
-    make = _load(driver, parts.scheme)
-    if parts.netloc or parts.path.strip("/"):
+    scheme = given.partition(":")[0]
+    driver = _driver(_BROKERS, scheme, given, "broker")
+    make = _load(driver, scheme)
+    # A driver with a server of its own knows what its URL may say.
+    from_url = cast("Callable[[str], Broker] | None", getattr(make, "from_url", None))
+    if from_url is not None:
+        return from_url(given)
+    url = read_url(given)
+    if url.login is not None or url.hosts or url.path.strip("/"):
         raise ConfigurationError(
-            f"broker={_hidden(given)!r}: {parts.scheme}:// takes no host or path, it lives "
-            f"{'in the process' if parts.scheme == 'memory' else 'in the database of the storage'}. Write {parts.scheme + '://'!r}."
+            f"broker={str(url)!r}: {scheme}:// takes no host or path, it lives "
+            f"{'in the process' if scheme == 'memory' else 'in the database of the storage'}. Write {scheme + '://'!r}."
         )
-    settings = {
-        name: _number(given, name, value)
-        for name, value in parse_qsl(parts.query, keep_blank_values=True)
-    }
+    settings = {name: _number(url, name, value) for name, value in url.settings.items()}
     try:
         return cast(Broker, make(**settings))
     except TypeError as error:
         raise ConfigurationError(
-            f"broker={given!r}: {driver.name} has no such setting ({error})."
+            f"broker={hidden(given)!r}: {driver.name} has no such setting ({error})."
         ) from error
 
 
@@ -95,13 +122,16 @@ def _driver(known: Mapping[str, _Driver], scheme: str, given: str, what: str) ->
     near = _HINTS.get(scheme) or next(iter(difflib.get_close_matches(scheme, known, n=1)), None)
     hint = f" Did you mean {near + '://'!r}?" if near else ""
     raise ConfigurationError(
-        f"{what}={_hidden(given)!r}: no {what} has the scheme {scheme!r}. There are "
+        f"{what}={hidden(given)!r}: no {what} has the scheme {scheme!r}. There are "
         f"{', '.join(repr(s + '://') for s in known)}.{hint}"
     )
 
 
 def _load(driver: _Driver, scheme: str) -> type:
     try:
+        # One module may speak several databases: it imports their packages only when it opens one.
+        for package in driver.needs:
+            importlib.import_module(package)
         return cast(type, getattr(importlib.import_module(driver.module), driver.name))
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
@@ -113,7 +143,7 @@ def _load(driver: _Driver, scheme: str) -> type:
         ) from error
 
 
-def _number(given: str, name: str, value: str) -> int | float:
+def _number(url: ServerUrl, name: str, value: str) -> int | float:
     try:
         return int(value)
     except ValueError:
@@ -121,13 +151,9 @@ def _number(given: str, name: str, value: str) -> int | float:
     try:
         return float(value)
     except ValueError:
-        raise ConfigurationError(f"broker={given!r}: {name}={value!r} is not a number.") from None
-
-
-def _hidden(url: str) -> str:
-    """The URL without its password."""
-    parts = urlsplit(url)
-    return url.replace(f":{parts.password}@", ":***@") if parts.password else url
+        raise ConfigurationError(
+            f"broker={str(url)!r}: {name}={value!r} is not a number."
+        ) from None
 
 
 def _check_object(given: object, what: str, needed: tuple[str, ...]) -> None:

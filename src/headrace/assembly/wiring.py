@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from headrace.bindings import Binding
+from headrace.codec import Codec, unreadable
 from headrace.container import Container
 from headrace.errors import MessageDefinitionError
 from headrace.injection import Injector, Origin
@@ -12,7 +13,9 @@ from headrace.maps import EventMap, RequestMap
 from headrace.messages import fault_of_message, response_type
 from headrace.notifications import Notification, notification_of
 from headrace.responses import agree
-from headrace.signatures import SignatureFault, response_of
+from headrace.signatures import SignatureFault, response_of, stable_name
+
+_MOST_NAME = 255
 
 
 def wiring_faults(
@@ -23,6 +26,7 @@ def wiring_faults(
     *,
     has_broker: bool,
     has_storage: bool,
+    codec: Codec | None = None,
     others: Sequence[tuple[object, str]] = (),
 ) -> tuple[str, ...]:
     """Everything that is wrong with how messages, handlers and dependencies fit together, found before anything starts.
@@ -34,6 +38,7 @@ def wiring_faults(
         injector: tells which dependencies Headrace provides itself.
         has_broker: whether notifications can be published.
         has_storage: whether units of work are transactions.
+        codec: writes and reads the events of durable after-commit handlers; None leaves their check out.
         others: further classes whose constructors are injected (middlewares), each with the place of its registration.
     """
     bindings = (*requests.bindings, *events.bindings)
@@ -42,7 +47,8 @@ def wiring_faults(
         *_messages(bindings),
         *_types(bindings),
         *_responses(requests),
-        *_phases(events, has_storage=has_storage),
+        *_phases(events),
+        *(_durable(events, codec) if has_storage else ()),
         *_dependencies(bindings, container, injector, others),
         *_lifetimes(others, container, injector),
     ]
@@ -114,7 +120,7 @@ def _responses(requests: RequestMap) -> Iterable[str]:
         )
 
 
-def _phases(events: EventMap, *, has_storage: bool) -> Iterable[str]:
+def _phases(events: EventMap) -> Iterable[str]:
     for b in events.bindings:
         if b.phase != "after_commit":
             continue
@@ -123,10 +129,34 @@ def _phases(events: EventMap, *, has_storage: bool) -> Iterable[str]:
                 f"{b.name} ({b.where}) is bound to the notification {b.message.__qualname__} after the commit. A notification's "
                 f"handlers always run where it is consumed, after the commit: leave phase= out."
             )
-        elif has_storage:
+
+
+def _durable(events: EventMap, codec: Codec | None) -> Iterable[str]:
+    """Storage keeps the names of after-commit handlers and the bodies of their events: both must lead back to them."""
+    named: dict[str, Binding] = {}
+    for b in events.bindings:
+        if b.phase != "after_commit":
+            continue
+        name = stable_name(b.handler)
+        if not hasattr(b.handler, "__qualname__") or len(name) > _MOST_NAME:
             yield (
-                f"{b.name} ({b.where}) is bound after the commit in an app with a storage. Durable after-commit handlers are "
-                f"not in this release: raise a notification and bind the handler to that, which is durable, or leave phase= out."
+                f"{name} ({b.where}) is bound after the commit and has no name by which storage could keep what is to be done: "
+                f"bind a class or a plain async function whose qualified name has at most {_MOST_NAME} characters."
+            )
+            continue
+        known = named.setdefault(name, b)
+        if known.handler is not b.handler:
+            yield (
+                f"two after-commit handlers are both named {name} ({known.where}, {b.where}). Storage keeps what is to be done "
+                f"by the handler's name: give one of them another."
+            )
+        fault = unreadable(codec, b.message) if codec is not None else None
+        # A base class with others below it need not be readable itself.
+        if fault is not None and not type.__subclasses__(b.message):
+            yield (
+                f"{b.message.__qualname__} has the after-commit handler {b.name} ({b.where}), which storage keeps it for, and "
+                f"it cannot be read back: {fault} Make it a dataclass, a pydantic model or a Struct, of types that the codec "
+                f"knows."
             )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headrace.consumer.clashes import Clashes
 from headrace.consumer.delivery import Deliver, Work
 from headrace.consumer.topic import TopicConsumer
 from headrace.errors import ConfigurationError
@@ -131,7 +132,10 @@ class Consumer:
         await self._storage.learn_types(self.group, sorted(self._types))
         # Made here and not in __init__: events and semaphores belong to the event loop that runs now.
         slots = asyncio.Semaphore(self._subscription.concurrency)
-        self._consumers = tuple(self._on(topic, slots) for topic in self._subscription.topics)
+        clashes = Clashes()
+        self._consumers = tuple(
+            self._on(topic, slots, clashes) for topic in self._subscription.topics
+        )
         for one in self._consumers:
             one.start()
 
@@ -143,7 +147,7 @@ class Consumer:
         consumers, self._consumers = self._consumers, ()
         await asyncio.gather(*(one.stop(self._limits.drain_seconds) for one in consumers))
 
-    def _on(self, topic: str, slots: asyncio.Semaphore) -> TopicConsumer:
+    def _on(self, topic: str, slots: asyncio.Semaphore, clashes: Clashes) -> TopicConsumer:
         work = Work(
             self._subscription,
             self.group,
@@ -155,6 +159,7 @@ class Consumer:
             self._codec,
             self._telemetry,
             slots,
+            clashes,
         )
         return TopicConsumer(
             work,

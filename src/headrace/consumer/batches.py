@@ -9,11 +9,16 @@ from headrace.consumer.fresh import Steadily, count
 from headrace.errors import HandlerTimeout
 from headrace.storage import State, Verdict
 from headrace.telemetry import Count
+from headrace.worker import contention
 
 if TYPE_CHECKING:
     from headrace.broker import Received
     from headrace.consumer.delivery import Delivery, Work
     from headrace.storage import Lease, Transaction
+
+
+CLASHES = 3
+"""Clashes with other transactions after which a batch waits longer, and says so, as in an outage."""
 
 
 class Batches:
@@ -58,13 +63,20 @@ class Batches:
             return [delivery for delivery, verdict in new if verdict is Verdict.NEW]
 
         async def attempt() -> Exception | None:
-            try:
-                return await work.attempt(begin)
-            except Exception as error:
-                if work.storage.transient(error):
-                    # Fewer messages hold fewer locks for less time.
-                    self._size = max(self._size // 2, 1)
-                raise
+            for _ in range(CLASHES):
+                in_turn = work.clashes.expected
+                try:
+                    async with work.clashes.avoided():
+                        return await work.attempt(begin)
+                except Exception as error:
+                    if not contention(work.storage, error):
+                        raise
+                    work.telemetry.count(Count.CLASHED)
+                    if in_turn:
+                        # With another process, then: fewer messages hold fewer locks for less time.
+                        self._size = max(self._size // 2, 1)
+                    await work.clashes.happened()
+            return await work.attempt(begin)
 
         failed = await steadily(attempt)
         if failed is not None and not await self._stands(
@@ -73,8 +85,9 @@ class Batches:
             self._split(lease, len(verdicts), failed)
             return 0
         self._size = min(self._size * 2, work.subscription.batch)
-        for verdict in verdicts:
-            count(work, verdict)
+        for verdict in Verdict:
+            if (amount := verdicts.count(verdict)) > 0:
+                count(work, verdict, amount)
         return len(verdicts)
 
     def _decoded(self, received: Sequence[Received]) -> list[Delivery]:

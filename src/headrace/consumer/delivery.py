@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from headrace.consumer.turns import Turns
 from headrace.errors import HandlerTimeout
 from headrace.storage import Failure
+from headrace.subscriptions import qualified_name
 from headrace.worker import infrastructure
 
 if TYPE_CHECKING:
     from headrace.codec import Codec
+    from headrace.consumer.clashes import Clashes
     from headrace.envelope import Message
     from headrace.storage import Storage, Transaction
     from headrace.subscriptions import Subscription
@@ -26,6 +29,12 @@ Delivery = tuple[object, "Message"]
 
 UNKNOWN_TYPE_SECONDS = 5.0
 """How long a message waits for a process that knows its type: a rolling deploy takes longer, a look costs little."""
+
+UNKNOWN = "headrace.UnknownType"
+"""The error by which a message waits for a process that knows it."""
+
+UNKNOWN_TYPE_AGAIN_SECONDS = 30.0
+"""How long it waits the next times: a handler that was removed for good may leave many messages, each a write a look."""
 
 _MESSAGE_CHARACTERS = 2_000
 _TRACEBACK_CHARACTERS = 20_000
@@ -68,6 +77,7 @@ class Work:
         codec: reads bodies.
         telemetry: the app's.
         slots: bounds the handlers that run at once in all topics of the subscription.
+        clashes: lets its batches take turns when they lock each other out.
     """
 
     subscription: Subscription
@@ -80,6 +90,29 @@ class Work:
     codec: Codec
     telemetry: Telemetry
     slots: asyncio.Semaphore
+    clashes: Clashes
+
+    @property
+    def title(self) -> str:
+        """Whose work it is, as the subject of a sentence."""
+        return f"Group {self.group!r} on topic {self.topic!r}"
+
+    def called(self, message: Message) -> str:
+        """A message in a log record, as the subject of a sentence."""
+        return f"Message {message.envelope.id} of topic {self.topic!r} in group {self.group!r}"
+
+    def knows(self, message: Message) -> bool:
+        """True if this process has a handler for it."""
+        return message.envelope.type in self.types
+
+    def unknown(self, message: Message) -> Failure:
+        """Why a message waits that this process does not know (G14)."""
+        return Failure(
+            UNKNOWN,
+            f"Group {self.group!r} has had handlers for {message.envelope.type!r}, but the process that read the message has "
+            "none. It waits for one that has (a rolling deploy). If the handler was removed for good, bind one that does "
+            "nothing.",
+        )
 
     def in_lane(self, message: Message) -> Message:
         """The message as the storage is to see it: without its key if the subscription keeps no order.
@@ -118,36 +151,19 @@ class Work:
         Raises:
             Exception: an error of the infrastructure, which counts for nothing.
         """
-        seconds = self.subscription.timeout_seconds
-        clock = asyncio.get_running_loop().time
-        # Waiting for the storage is no fault of a handler: the time of each message begins with its turn.
-        limit = asyncio.timeout(None)
-        running: Message | None = None
-
-        def in_turn(deliveries: Sequence[Delivery]) -> Generator[Delivery]:
-            nonlocal running
-            for delivery in deliveries:
-                _, running = delivery
-                restart()
-                yield delivery
-            restart()
-
-        def restart() -> None:
-            if limit.expired():
-                raise TimeoutError("a handler went on after its cancellation")
-            limit.reschedule(clock() + seconds)
+        turns = Turns(self.subscription.timeout_seconds)
 
         async def begun(transaction: Transaction) -> Iterable[Delivery]:
-            return in_turn(await begin(transaction))
+            return turns.of(await begin(transaction))
 
         async with self.slots:
             try:
-                async with limit:
+                async with turns:
                     await self.deliver(begun)
             except Exception as error:
                 # First, because a driver whose statement was cut by the time-out reports a lost connection.
-                if limit.expired() and running is not None:
-                    return self._late(running, error)
+                if turns.expired and turns.running is not None:
+                    return self._late(turns.running, error)
                 if infrastructure(self.storage, error):
                     raise
                 return error
@@ -165,15 +181,11 @@ class Work:
 
 def failure_of(error: BaseException) -> Failure:
     """An error as storage keeps it for people."""
-    kind = type(error)
-    name = (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
     text = "".join(traceback.format_exception(error))
     # The end of a traceback tells where it happened.
-    return Failure(name, str(error)[:_MESSAGE_CHARACTERS], text[-_TRACEBACK_CHARACTERS:])
+    return Failure(
+        qualified_name(type(error)), str(error)[:_MESSAGE_CHARACTERS], text[-_TRACEBACK_CHARACTERS:]
+    )
 
 
 async def in_transaction(storage: Storage, body: Callable[[Transaction], Awaitable[T]]) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from headrace.consumer.delivery import UNKNOWN_TYPE_SECONDS, failure_of, in_transaction
 from headrace.storage import Failure, State, Verdict
@@ -12,9 +12,16 @@ from headrace.telemetry import Count
 if TYPE_CHECKING:
     from headrace.broker import Received
     from headrace.consumer.delivery import Delivery, Work
+    from headrace.envelope import Message
     from headrace.storage import Lease, Transaction
 
 T = TypeVar("T")
+
+_COUNTS: Final = {
+    Verdict.NEW: Count.CONSUMED,
+    Verdict.DUPLICATE: Count.DUPLICATE,
+    Verdict.HELD: Count.HELD,
+}
 
 
 class Steadily(Protocol):
@@ -63,7 +70,7 @@ class Fresh:
             steadily,
             State.WAITING,
             delay_seconds=UNKNOWN_TYPE_SECONDS,
-            failure=unknown_type(self._work, received.message.envelope.type),
+            failure=self._work.unknown(received.message),
         )
         return UNKNOWN_TYPE_SECONDS
 
@@ -91,7 +98,7 @@ class Fresh:
                 lease, received, steadily, State.DEAD, failure=failure_of(error)
             )
             if verdict is not Verdict.DUPLICATE:
-                report_dead(work, lease, received.message.envelope.id, error, 0)
+                report_dead(work, lease, received.message, error, 0)
             return None
         seen = Verdict.NEW
 
@@ -112,7 +119,7 @@ class Fresh:
     async def _fail(
         self, lease: Lease, received: Received, steadily: Steadily, error: Exception
     ) -> float | None:
-        work, retry = self._work, self._work.subscription.retry
+        work, retry = self._work, self._work.subscription.retry.of(error)
         last = retry.attempts <= 1
         delay = 0.0 if last else retry.delay(1)
         verdict = await self._put(
@@ -129,9 +136,9 @@ class Fresh:
             work.telemetry.count(Count.CONSUMED)
             return None
         if last:
-            report_dead(work, lease, received.message.envelope.id, error, 1)
+            report_dead(work, lease, received.message, error, 1)
             return None
-        report_retry(work, lease, received.message.envelope.id, error, 1, delay)
+        report_retry(work, lease, received.message, error, 1, delay)
         return delay
 
     async def _put(
@@ -170,53 +177,46 @@ class Fresh:
         return verdict
 
 
-def count(work: Work, verdict: Verdict) -> None:
-    """Count a message that its partition goes on behind."""
-    counts = {
-        Verdict.NEW: Count.CONSUMED,
-        Verdict.DUPLICATE: Count.DUPLICATE,
-        Verdict.HELD: Count.HELD,
-    }
-    work.telemetry.count(counts[verdict])
+def count(work: Work, verdict: Verdict, amount: int = 1) -> None:
+    """Count messages that their partition goes on behind."""
+    work.telemetry.count(_COUNTS[verdict], amount)
 
 
-def unknown_type(work: Work, type_: str) -> Failure:
-    """Why a message waits whose type this process has no handler for."""
-    return Failure(
-        "headrace.UnknownType",
-        f"Group {work.group!r} has had handlers for {type_!r}, but the process that read the message has none. It waits for one "
-        "that has (a rolling deploy). If the handler was removed for good, bind one that does nothing.",
-    )
-
-
-def report_dead(work: Work, lease: Lease, id_: str, error: BaseException, attempts: int) -> None:
+def report_dead(
+    work: Work, lease: Lease, message: Message, error: BaseException, attempts: int
+) -> None:
     """Log and count a new dead letter."""
     work.telemetry.count(Count.DEAD)
     work.telemetry.error(
-        f"Message {id_} of topic {work.topic!r} is a dead letter of group {work.group!r} after {attempts} attempts: "
-        f"{type(error).__name__}: {error}. Later messages of its key are held behind it; redrive it when the cause is mended, "
+        f"{work.called(message)} is a dead letter after {attempts} attempts: {type(error).__name__}: {error}. "
+        f"{_behind(message, 'Later messages of its key are held behind it; redrive', 'Redrive')} it when the cause is mended, "
         "or drop it with a reason.",
         error,
         group=work.group,
         topic=work.topic,
         partition=lease.partition,
-        message_id=id_,
+        message_id=message.envelope.id,
         attempts=attempts,
     )
 
 
 def report_retry(
-    work: Work, lease: Lease, id_: str, error: BaseException, attempts: int, delay: float
+    work: Work, lease: Lease, message: Message, error: BaseException, attempts: int, delay: float
 ) -> None:
     """Log and count a failed attempt that is followed by another."""
+    most = work.subscription.retry.of(error).attempts
     work.telemetry.count(Count.RETRIED)
     work.telemetry.warning(
-        f"Message {id_} of topic {work.topic!r} failed in group {work.group!r} (attempt {attempts} of "
-        f"{work.subscription.retry.attempts}): {type(error).__name__}: {error}. It is tried again in {delay:.3g} s; later "
-        "messages of its key wait, all others go on.",
+        f"{work.called(message)} failed (attempt {attempts} of {most}): {type(error).__name__}: {error}. "
+        f"It is tried again in {delay:.3g} s; {_behind(message, 'later messages of its key wait, ', '')}all others go "
+        "on.",
         group=work.group,
         topic=work.topic,
         partition=lease.partition,
-        message_id=id_,
+        message_id=message.envelope.id,
         attempts=attempts,
     )
+
+
+def _behind(message: Message, with_key: str, without: str) -> str:
+    return without if message.key is None else with_key

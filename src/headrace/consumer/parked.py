@@ -1,12 +1,16 @@
-"""A message that waits in storage: tried again, released from its hold, or made a dead letter (G9)."""
+"""A message that waits in storage: tried, tried again, released from its hold, or made a dead letter (G9)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from headrace.consumer.delivery import UNKNOWN_TYPE_SECONDS, failure_of
-from headrace.consumer.fresh import Steadily, report_dead, report_retry, unknown_type
+from headrace.consumer.delivery import (
+    UNKNOWN_TYPE_AGAIN_SECONDS,
+    UNKNOWN_TYPE_SECONDS,
+    failure_of,
+)
+from headrace.consumer.fresh import Steadily, report_dead, report_retry
 from headrace.errors import HandlerTimeout, LeaseLost, ProcessDied
 from headrace.storage import Failure, State
 from headrace.telemetry import Count
@@ -17,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class Parked:
-    """The life of messages that come from storage. Each attempt is committed before it is made.
+    """The life of messages that come from storage.
+
+    An attempt is committed before it is made, so that a process that dies of it has counted it. Only the first attempt in a
+    partition that was taken in good order is not: if the process dies of that one, the next owner of the partition knows.
 
     Args:
         work: what the group does with them.
@@ -35,26 +42,24 @@ class Parked:
             steadily: carries the operations through outages.
         """
         work = self._work
-        if stored.attempts >= work.subscription.retry.attempts:
+        before = stored.failure.error if stored.failure is not None else None
+        if stored.attempts >= work.subscription.retry.of_named(before).attempts:
             await self._bury(lease, stored, steadily, _died(work, stored), stored.attempts)
             return
-        type_ = stored.message.envelope.type
-        if type_ not in work.types:
-            await self._repark(
-                lease,
-                stored,
-                steadily,
-                State.WAITING,
-                delay=UNKNOWN_TYPE_SECONDS,
-                failure=unknown_type(work, type_),
-            )
+        if not work.knows(stored.message):
+            failure = work.unknown(stored.message)
+            # A removed handler may leave a great many behind: they are looked at less often than in a rolling deploy.
+            again = stored.failure is not None and stored.failure.error == failure.error
+            delay = UNKNOWN_TYPE_AGAIN_SECONDS if again else UNKNOWN_TYPE_SECONDS
+            await self._repark(lease, stored, steadily, State.WAITING, delay=delay, failure=failure)
             return
         try:
             event = work.decode(stored.message)
         except Exception as error:
             await self._bury(lease, stored, steadily, error, stored.attempts)
             return
-        if not await steadily(lambda: work.storage.attempt(lease, stored)):
+        counted = lease.unclean or stored.attempts > 0
+        if counted and not await steadily(lambda: work.storage.attempt(lease, stored)):
             return
         try:
             await self._try(lease, stored, steadily, event)
@@ -63,11 +68,12 @@ class Parked:
             raise
         except BaseException:
             # The drain was cut or the storage is away while stopping: no fault of the message.
-            await self._give_back(lease, stored)
+            if counted:
+                await self._give_back(lease, stored)
             raise
 
     async def _try(self, lease: Lease, stored: Stored, steadily: Steadily, event: object) -> None:
-        work, retry = self._work, self._work.subscription.retry
+        work = self._work
         ran = False
 
         async def begin(transaction: Transaction) -> Sequence[Delivery]:
@@ -86,21 +92,26 @@ class Parked:
             # Its commit had succeeded when the time-out struck.
             work.telemetry.count(Count.CONSUMED)
             return
-        attempts = stored.attempts + 1
+        attempts, retry = stored.attempts + 1, work.subscription.retry.of(failed)
         if attempts >= retry.attempts:
             await self._bury(lease, stored, steadily, failed, attempts)
             return
         delay = retry.delay(attempts)
+        failure = failure_of(failed)
         await self._repark(
-            lease, stored, steadily, State.WAITING, delay=delay, failure=failure_of(failed)
+            *(lease, stored, steadily, State.WAITING),
+            delay=delay,
+            failure=failure,
+            attempts=attempts,
         )
-        report_retry(work, lease, stored.message.envelope.id, failed, attempts, delay)
+        report_retry(work, lease, stored.message, failed, attempts, delay)
 
     async def _bury(
         self, lease: Lease, stored: Stored, steadily: Steadily, error: Exception, attempts: int
     ) -> None:
-        await self._repark(lease, stored, steadily, State.DEAD, failure=failure_of(error))
-        report_dead(self._work, lease, stored.message.envelope.id, error, attempts)
+        failure = failure_of(error)
+        await self._repark(lease, stored, steadily, State.DEAD, failure=failure, attempts=attempts)
+        report_dead(self._work, lease, stored.message, error, attempts)
 
     async def _repark(
         self,
@@ -111,10 +122,15 @@ class Parked:
         *,
         delay: float = 0.0,
         failure: Failure,
+        attempts: int | None = None,
     ) -> None:
         await steadily(
             lambda: self._work.storage.repark(
-                lease, stored, state=state, delay_seconds=delay, failure=failure
+                *(lease, stored),
+                state=state,
+                delay_seconds=delay,
+                failure=failure,
+                attempts=attempts,
             )
         )
 
@@ -125,7 +141,7 @@ class Parked:
         except Exception as error:
             work.telemetry.warning(
                 f"Attempt {stored.attempts + 1} of message {stored.message.envelope.id} in group {work.group!r} was cut off "
-                f"stop and stays counted, because the storage could not be told ({type(error).__name__}: {error})."
+                f"and stays counted, because the storage could not be told ({type(error).__name__}: {error})."
             )
 
     async def _still_there(self, lease: Lease, stored: Stored) -> bool:

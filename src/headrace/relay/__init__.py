@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace.backoff import Outage
-from headrace.errors import LeaseLost, TopicMismatch, TopicNotFound
+from headrace.errors import (
+    BrokerUnavailable,
+    ConfigurationError,
+    LeaseLost,
+    TopicMismatch,
+    TopicNotFound,
+)
 from headrace.leases import Leases, clock
 from headrace.relay.pauses import TopicPauses
 from headrace.storage import Failure, State, outbox_queue
@@ -22,7 +28,7 @@ from headrace.topics import ensure_topic
 from headrace.worker import Worker, infrastructure
 
 if TYPE_CHECKING:
-    from headrace.broker import Broker, Topic
+    from headrace.broker import Broker, Reading, Topic
     from headrace.limits import Limits
     from headrace.storage import Backlog, Lease, Storage, Stored
     from headrace.telemetry import Telemetry
@@ -69,7 +75,7 @@ class Relay:
     A message that the broker will never accept becomes a dead letter of the outbox, and later messages of its (topic, key)
     are held behind it. Sizes are known beforehand, so a message that is too large holds all later ones. A message that
     the broker refuses for another reason is known only afterwards: later ones of its key in the same call of `publish`
-    have then been stored; with a driver that has no `atomic_batch` there are none.
+    have then been stored; with a driver that has no `ordered_batch` there are none.
 
     Args:
         storage: has the outbox.
@@ -80,6 +86,7 @@ class Relay:
         limits: `batch`, `poll_seconds`, `lease_seconds` and `drain_seconds` are used.
         telemetry: the app's.
         topics: settings for topics, by name; others are made with the defaults of `Topic`.
+        readings: groups of the app that read these topics, so that their queues stand before the first message.
         now: the clock of leases; default `leases.clock`, another one in tests.
     """
 
@@ -94,6 +101,7 @@ class Relay:
         limits: Limits,
         telemetry: Telemetry,
         topics: Mapping[str, Topic],
+        readings: Sequence[Reading] = (),
         now: Callable[[], float] = clock,
     ) -> None:
         self._storage = storage
@@ -104,6 +112,7 @@ class Relay:
         self._limits = limits
         self._telemetry = telemetry
         self._topics = topics
+        self._readings = readings
         self._published = 0
         self._clock = time.monotonic
         self._not_before = 0.0
@@ -155,6 +164,7 @@ class Relay:
         What the outbox still has is published by another process, or after the next start.
         """
         if not await self._worker.stop(self._limits.drain_seconds):
+            self._telemetry.count(Count.DRAIN_CUT)
             self._telemetry.warning(
                 "The relay was cancelled while it published, after "
                 f"{self._limits.drain_seconds:g} seconds of draining; these messages are published again."
@@ -185,8 +195,13 @@ class Relay:
         return self._limits.poll_seconds
 
     async def _publish_all(self, rows: Sequence[Stored], leases: Mapping[int, Lease]) -> None:
-        for topic in {row.message.topic for row in rows} - self._known_topics:
-            await self._learn(topic)
+        refused: BrokerUnavailable | None = None
+        for topic in sorted({row.message.topic for row in rows} - self._known_topics):
+            error = await self._learn(topic)
+            if refused is not None and error is not None:
+                # No fault of one topic, as it seems: nobody has to wait for the answers about all others.
+                raise error
+            refused = error or refused
         held: set[Key] = set()
         for wave in self._waves(await self._fitting(rows, leases)):
             sendable = self._sendable(wave, leases, held)
@@ -206,19 +221,25 @@ class Relay:
         if not rows:
             return
         rejected = await self._broker.publish([row.message for row in rows])
-        refused = {one.index: one.reason for one in rejected}
+        refused = {one.index: one for one in rejected}
         confirmed = [row for index, row in enumerate(rows) if index not in refused]
         self._published += len(confirmed)
         self._telemetry.count(Count.PUBLISHED, len(confirmed))
-        for topic in _by_topic(rows):
-            self._pauses.end(topic)
+        later = {rows[i].message.topic: one for i, one in refused.items() if not one.final}
+        for topic in {row.message.topic for row in rows}:
+            if topic in later:
+                self._pause(topic, BrokerUnavailable(later[topic].reason))
+            else:
+                self._pauses.end(topic)
         # Deleted first: if what follows fails, the refused ones are simply offered once more.
-        gone = [row.position for row in confirmed if self._usable(leases[row.partition])]
+        usable = self._usable_of(leases)
+        gone = [row.position for row in confirmed if row.partition in usable]
         if gone:
             await self._storage.delete(gone)
-        for index, reason in sorted(refused.items()):
+        for index, one in sorted(refused.items()):
             held.add(_key(rows[index]))
-            await self._bury(rows[index], leases, "Rejected", reason)
+            if one.final:
+                await self._bury(rows[index], leases, "Rejected", one.reason)
 
     async def _fitting(
         self, rows: Sequence[Stored], leases: Mapping[int, Lease]
@@ -250,21 +271,21 @@ class Relay:
         self, wave: Sequence[Stored], leases: Mapping[int, Lease], held: set[Key]
     ) -> list[Stored]:
         """The rows of a wave that may be sent now. A key of which one row must wait waits until the next round."""
-        paused = self._pauses.current()
+        paused, usable = self._pauses.current(), self._usable_of(leases)
         sendable: list[Stored] = []
         for row in wave:
             message = row.message
-            if message.key is not None and _key(row) in held:
+            if held and message.key is not None and _key(row) in held:
                 continue
-            if message.topic in paused or not self._usable(leases[row.partition]):
+            if row.partition not in usable or message.topic in paused:
                 held.add(_key(row))
             else:
                 sendable.append(row)
         return sendable
 
     def _waves(self, rows: Sequence[Stored]) -> Iterator[Sequence[Stored]]:
-        """Cut a batch so that no part of it has two messages of one key, unless the broker stores all or nothing."""
-        if self._broker.guarantees.atomic_batch:
+        """Cut a batch so that no part of it has two messages of one key, unless the broker keeps the order of a batch."""
+        if self._broker.guarantees.ordered_batch:
             yield rows
             return
         waves: list[list[Stored]] = []
@@ -279,13 +300,24 @@ class Relay:
             waves[wave].append(row)
         yield from waves
 
-    async def _learn(self, topic: str) -> None:
+    async def _learn(self, topic: str) -> BrokerUnavailable | None:
+        """Make the topic, or pause it. Returns the error if the broker may be away altogether."""
         try:
-            await ensure_topic(self._broker, self._topics, topic)
-        except (TopicNotFound, TopicMismatch) as error:
+            await ensure_topic(
+                self._broker,
+                self._topics,
+                topic,
+                [one for one in self._readings if one.topic == topic],
+            )
+        except BrokerUnavailable as error:
+            # Also what a server says that does not want this topic: no rights, no room.
+            self._pause(topic, error)
+            return error
+        except (TopicNotFound, TopicMismatch, ConfigurationError) as error:
             self._pause(topic, error)
         else:
             self._known_topics.add(topic)
+        return None
 
     def _pause(self, topic: str, error: BaseException) -> None:
         # It may have vanished from the broker: made again when the pause is over.
@@ -320,6 +352,10 @@ class Relay:
             topic=message.topic,
             key=message.key,
         )
+
+    def _usable_of(self, leases: Mapping[int, Lease]) -> set[int]:
+        """The partitions that may be written to at this moment."""
+        return {partition for partition, lease in leases.items() if self._usable(lease)}
 
     def _usable(self, lease: Lease) -> bool:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from headrace.broker import Broker, BrokerGuarantees, Received, Rejected, Topic
+from headrace.broker import Broker, BrokerGuarantees, Reading, Received, Rejected, Topic
 from headrace.envelope import Message
 from headrace.storage import Storage
 
@@ -38,9 +38,9 @@ class RecordingBroker:
         """See `Broker`."""
         await self._inner.stop()
 
-    async def declare(self, topics: Sequence[Topic]) -> None:
+    async def declare(self, topics: Sequence[Topic], readings: Sequence[Reading] = ()) -> None:
         """See `Broker`."""
-        await self._inner.declare(topics)
+        await self._inner.declare(topics, readings)
 
     async def partitions(self, topic: str) -> int:
         """See `Broker`."""
@@ -54,19 +54,23 @@ class RecordingBroker:
         return rejected
 
     async def read(
-        self, topic: str, after: Mapping[int, str | None], *, limit: int
+        self, group: str, topic: str, after: Mapping[int, str | None], *, limit: int
     ) -> Sequence[Received]:
         """See `Broker`."""
-        return await self._inner.read(topic, after, limit=limit)
+        return await self._inner.read(group, topic, after, limit=limit)
 
     async def settle(self, group: str, topic: str, positions: Mapping[int, str]) -> None:
         """See `Broker`."""
         await self._inner.settle(group, topic, positions)
 
-    async def backlog(self, topic: str, after: Mapping[int, str | None]) -> int:
+    async def release(self, group: str, topic: str, partitions: Sequence[int]) -> None:
         """See `Broker`."""
-        return await self._inner.backlog(topic, after)
+        await self._inner.release(group, topic, partitions)
 
-    def listen(self, topic: str, wake: Callable[[], None]) -> Callable[[], None]:
+    async def backlog(self, group: str, topic: str, after: Mapping[int, str | None]) -> int:
         """See `Broker`."""
-        return self._inner.listen(topic, wake)
+        return await self._inner.backlog(group, topic, after)
+
+    def listen(self, group: str, topic: str, wake: Callable[[], None]) -> Callable[[], None]:
+        """See `Broker`."""
+        return self._inner.listen(group, topic, wake)

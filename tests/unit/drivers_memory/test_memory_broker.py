@@ -36,12 +36,12 @@ async def waiting(
 
 
 async def settle_all(broker: MemoryBroker, group: str) -> None:
-    last = (await broker.read("orders", START, limit=100))[-1]
+    last = (await broker.read("g", "orders", START, limit=100))[-1]
     await broker.settle(group, "orders", {0: last.position})
 
 
 async def retained(broker: MemoryBroker) -> list[bytes]:
-    return bodies(each.message for each in await broker.read("orders", START, limit=100))
+    return bodies(each.message for each in await broker.read("g", "orders", START, limit=100))
 
 
 async def test_a_full_topic_slows_the_producer(broker: MemoryBroker) -> None:
@@ -138,7 +138,7 @@ async def test_positions_of_an_earlier_process_skip_nothing() -> None:
         await broker.declare([Topic("orders", 1)])
         await broker.publish(numbered(2))
         after = {0: positions[-1] if positions else None}
-        received = await broker.read("orders", after, limit=10)
+        received = await broker.read("g", "orders", after, limit=10)
         assert bodies(each.message for each in received) == [b"0", b"1"]
         positions += [each.position for each in received]
         await broker.stop()
@@ -170,7 +170,7 @@ async def test_a_long_partition_leaves_room_for_others() -> None:
     await broker.declare([Topic("orders", 2)])
     # The two keys are in different partitions, 100 messages before 2.
     await broker.publish(numbered(100, "a") + numbered(2, "d"))
-    received = await broker.read("orders", {0: None, 1: None}, limit=10)
+    received = await broker.read("g", "orders", {0: None, 1: None}, limit=10)
     assert {each.message.key for each in received} == {"a", "d"}
 
 
@@ -181,7 +181,7 @@ async def test_faults_are_explained(broker: MemoryBroker) -> None:
     with pytest.raises(TopicMismatch, match="has 1 partitions and was declared with 2"):
         await broker.declare([Topic("orders", 2)])
     with pytest.raises(TopicMismatch, match="partitions 0 to 0, and 7 was asked for"):
-        await broker.read("orders", {7: None}, limit=1)
+        await broker.read("g", "orders", {7: None}, limit=1)
     with pytest.raises(ConfigurationError, match="give 1 partition or more"):
         await broker.declare([Topic("new", 0)])
     with pytest.raises(ConfigurationError, match="max_messages=0"):

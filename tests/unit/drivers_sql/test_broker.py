@@ -51,9 +51,9 @@ async def test_positions_have_no_gaps_whoever_publishes(storage: SqlStorage, url
     await asyncio.gather(
         *(broker.publish([message(f"{n}")]) for n in range(10) for broker in (one, two))
     )
-    found = await one.read("orders", {0: None}, limit=100)
+    found = await one.read("g", "orders", {0: None}, limit=100)
     assert [row.position for row in found] == [str(n) for n in range(1, 21)]
-    assert await two.backlog("orders", {0: "5"}) == 15
+    assert await two.backlog("g", "orders", {0: "5"}) == 15
     await other_storage.stop()
 
 
@@ -63,7 +63,7 @@ async def test_a_read_of_fewer_than_partitions_starves_none(storage: SqlStorage)
     await broker.publish([message(str(n), f"k{n}") for n in range(40)])
     after: dict[int, str | None] = dict.fromkeys(range(4))
     seen: list[int] = []
-    while found := await broker.read("orders", after, limit=1):
+    while found := await broker.read("g", "orders", after, limit=1):
         seen.append(found[0].partition)
         after[found[0].partition] = found[0].position
     assert len(seen) == 40
@@ -74,7 +74,7 @@ async def test_what_one_partition_leaves_goes_to_another(storage: SqlStorage) ->
     """A read is filled from the partitions that have messages (G8)."""
     broker = await started(storage, SqlBroker(), partitions=4)
     await broker.publish([message(str(n), "same") for n in range(40)])
-    assert len(await broker.read("orders", dict.fromkeys(range(4)), limit=20)) == 20
+    assert len(await broker.read("g", "orders", dict.fromkeys(range(4)), limit=20)) == 20
 
 
 async def finish(storage: SqlStorage, group: str, position: str) -> None:
@@ -92,9 +92,9 @@ async def test_what_every_group_finished_is_deleted(storage: SqlStorage) -> None
     await finish(storage, "fast", "8")
     await finish(storage, "slow", "3")
     await broker.settle("fast", "orders", {0: "8"})
-    found = await broker.read("orders", {0: None}, limit=100)
+    found = await broker.read("g", "orders", {0: None}, limit=100)
     assert [row.position for row in found] == [str(n) for n in range(4, 11)]
-    assert await broker.backlog("orders", {0: None}) == 7
+    assert await broker.backlog("g", "orders", {0: None}) == 7
 
 
 async def test_retention_keeps_what_is_young(storage: SqlStorage) -> None:
@@ -103,7 +103,7 @@ async def test_retention_keeps_what_is_young(storage: SqlStorage) -> None:
     await broker.publish([message(str(n)) for n in range(10)])
     await finish(storage, "g", "10")
     await broker.settle("g", "orders", {0: "10"})
-    assert len(await broker.read("orders", {0: None}, limit=100)) == 10
+    assert len(await broker.read("g", "orders", {0: None}, limit=100)) == 10
 
 
 async def test_a_group_that_has_not_begun_keeps_everything(storage: SqlStorage) -> None:
@@ -113,7 +113,7 @@ async def test_a_group_that_has_not_begun_keeps_everything(storage: SqlStorage) 
     await storage.lease(group_queue("new", "orders"), "me", partitions=1, seconds=60)
     await finish(storage, "g", "3")
     await broker.settle("g", "orders", {0: "3"})
-    assert len(await broker.read("orders", {0: None}, limit=100)) == 3
+    assert len(await broker.read("g", "orders", {0: None}, limit=100)) == 3
 
 
 async def test_positions_go_on_after_deletion(storage: SqlStorage) -> None:
@@ -122,9 +122,9 @@ async def test_positions_go_on_after_deletion(storage: SqlStorage) -> None:
     await broker.publish([message("1")])
     await finish(storage, "g", "1")
     await broker.settle("g", "orders", {0: "1"})
-    assert await broker.read("orders", {0: None}, limit=9) == []
+    assert await broker.read("g", "orders", {0: None}, limit=9) == []
     await broker.publish([message("2")])
-    (row,) = await broker.read("orders", {0: "1"}, limit=9)
+    (row,) = await broker.read("g", "orders", {0: "1"}, limit=9)
     assert row.position == "2"
 
 
@@ -132,7 +132,7 @@ async def test_brokers_on_one_storage_wake_each_other(storage: SqlStorage) -> No
     """A publish by one broker wakes the listeners of another on the same storage, until they end it."""
     one, two = await started(storage, SqlBroker()), await started(storage, SqlBroker())
     woken = asyncio.Event()
-    end = two.listen("orders", woken.set)
+    end = two.listen("g", "orders", woken.set)
     await one.publish([message("1")])
     async with asyncio.timeout(5):
         await woken.wait()

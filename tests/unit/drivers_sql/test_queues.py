@@ -7,9 +7,10 @@ import asyncio
 import pytest
 
 from headrace.drivers.sql import SqlStorage
+from headrace.envelope import Message
 from headrace.errors import LeaseLost
-from headrace.storage import Failure, State, Verdict
-from tests.unit.drivers_sql.steps import OUTBOX, message, one_lease
+from headrace.storage import Failure, State, Stored, Verdict
+from tests.unit.drivers_sql.steps import OUTBOX, message, one_lease, outbox_ids
 
 GROUP = "group:g/orders"
 BOOM = Failure("builtins.ValueError", "no", "Traceback")
@@ -37,6 +38,52 @@ async def test_an_expired_lease_is_taken_over_uncleanly(storage: SqlStorage, url
         await parking.commit()
     assert await storage.dead_letters() == []
     await other.stop()
+
+
+async def _enqueue(storage: SqlStorage, *messages: Message) -> None:
+    transaction = storage.transaction()
+    transaction.enqueue(messages)
+    await transaction.commit()
+
+
+async def _kill(storage: SqlStorage, row: Stored) -> None:
+    """What the relay does with a message that the broker refuses for good."""
+    grant = await storage.lease(OUTBOX, "a", partitions=4, seconds=60)
+    lease = grant.held[row.partition]
+    await storage.repark(lease, row, state=State.DEAD, failure=BOOM)
+
+
+async def test_what_waits_behind_a_dead_letter_of_the_outbox_is_marked_once(
+    storage: SqlStorage,
+) -> None:
+    """Rows behind a dead letter become HELD when they are met, and READY when it has gone, those added meanwhile too (G6)."""
+    await _enqueue(storage, *(message(str(n)) for n in range(600)), message("x", "other"))
+    (head,) = await storage.ready(OUTBOX, range(4), limit=1)
+    await _kill(storage, head)
+    assert await outbox_ids(storage) == ["x"]
+    await _enqueue(storage, message("late"))
+    assert await outbox_ids(storage) == ["x"]
+    seen = await storage.backlog(OUTBOX)
+    assert (seen.ready, seen.held, seen.dead) == (1, 600, 1)
+    assert await storage.redrive([head.position]) == 1
+    rows = await storage.ready(OUTBOX, range(4), limit=1000)
+    sent = [row.message.envelope.id for row in rows if row.message.key != "other"]
+    assert sent == [*map(str, range(600)), "late"]
+    seen = await storage.backlog(OUTBOX)
+    assert (seen.ready, seen.held, seen.dead) == (602, 0, 0)
+
+
+async def test_a_second_dead_letter_keeps_what_is_behind_it(storage: SqlStorage) -> None:
+    """Of two dead letters of one key, redriving or dropping the first releases what is between them, and no more (G6)."""
+    await _enqueue(storage, *(message(str(n)) for n in range(6)))
+    rows = await storage.ready(OUTBOX, range(4), limit=9)
+    await _kill(storage, rows[3])
+    await _kill(storage, rows[0])
+    assert await outbox_ids(storage) == []
+    assert await storage.drop([rows[0].position]) == 1
+    assert await outbox_ids(storage) == ["1", "2"]
+    assert await storage.redrive([rows[3].position]) == 1
+    assert await outbox_ids(storage) == ["1", "2", "3", "4", "5"]
 
 
 async def test_only_heads_run_however_many_are_held(storage: SqlStorage) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import sqlite
 
 from headrace.broker import Topic
 from headrace.drivers.sql import SqlBroker, SqlStorage
-from headrace.drivers.sql.connection import BufferedConnection
+from headrace.drivers.sql.sqlite.connection import BufferedConnection
 from headrace.drivers.sql.steps import Compiled, Step
 from headrace.envelope import Envelope, Message, new_id, now
 
@@ -27,10 +27,10 @@ def test_a_list_takes_as_many_places_as_it_has_items(names: list[str]) -> None:
     compiled = Compiled(sqlite.dialect())
     compiled.call(Step(OF, {"least": 7, "names": ["x", "y", "z"]}))
     for least in (5, 6):
-        text, parameters, many, expects = compiled.call(Step(OF, {"least": least, "names": names}))
-        assert list(parameters) == [least, *names, 1, 2]
-        assert text.count("?") == 3 + len(names)
-        assert (many, expects) == (False, None)
+        call = compiled.call(Step(OF, {"least": least, "names": names}))
+        assert list(call.parameters) == [least, *names, 1, 2]
+        assert call.text.count("?") == 3 + len(names)
+        assert (call.many, call.expects, call.returns) == (False, None, True)
 
 
 def test_a_text_is_compiled_once() -> None:
@@ -74,12 +74,14 @@ async def test_a_read_and_a_publish_take_one_hop_each(
     hops()
     await broker.publish([message, message])
     assert hops() == 1
-    found = await broker.read("rivers", {0: None, 1: None}, limit=10)
+    found = await broker.read("g", "rivers", {0: None, 1: None}, limit=10)
     assert hops() == 1
     assert [one.position for one in found] == ["1", "2"]
     # The reader has left its transaction: the writer is not in its way, nor it in the writer's.
     await broker.publish([message])
-    assert [one.position for one in await broker.read("rivers", {0: None, 1: None}, limit=10)] == [
+    assert [
+        one.position for one in await broker.read("g", "rivers", {0: None, 1: None}, limit=10)
+    ] == [
         "1",
         "2",
         "3",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 from sqlalchemy import select, text
@@ -338,4 +340,22 @@ async def test_a_stream_reads_in_chunks(storage: SqlStorage) -> None:
     assert len((await connection.execute(many)).all()) == 2500
     streamed = [row[0] async for row in await connection.stream(many)]
     assert streamed == list(range(1, 2501))
+    await transaction.rollback()
+
+
+async def test_a_session_vanishes_with_its_part_without_a_garbage_collection(
+    storage: SqlStorage,
+) -> None:
+    """A part that has ended is in no circle of objects, so that a million messages leave no garbage behind (G11)."""
+    transaction = storage.transaction()
+    session = session_of(storage, transaction)
+    await session.execute(text("SELECT 1"))
+    left = weakref.ref(session.sync_session)
+    gc.disable()
+    try:
+        await transaction.end_part()
+        del session
+        assert left() is None
+    finally:
+        gc.enable()
     await transaction.rollback()

@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from difflib import get_close_matches
 
-from headrace.broker import BrokerGuarantees, Received, Rejected, Topic
+from headrace.broker import PARTITIONS, BrokerGuarantees, Reading, Received, Rejected, Topic
+from headrace.drivers.listeners import Listeners
 from headrace.drivers.memory.topic import TopicLog
 from headrace.envelope import Message
 from headrace.errors import BrokerUnavailable, ConfigurationError, TopicMismatch, TopicNotFound
@@ -19,8 +19,8 @@ from headrace.storage import Storage
 class MemoryBroker:
     """Keeps topics in memory. Several apps of a process talk to each other when they are given the same object.
 
-    A message stays until its topic is full and every known group has settled it; a group becomes known when it first
-    settles something of the topic. While a topic is full of messages that somebody has still to settle, or that no
+    A message stays until its topic is full and every known group has settled it; a group becomes known when its reading
+    is declared. While a topic is full of messages that somebody has still to settle, or that no
     group has come for yet, `publish` waits: memory is bounded, and a full topic slows the producer (G11). A batch
     larger than `max_messages` goes in when all before it is settled.
 
@@ -42,12 +42,12 @@ class MemoryBroker:
         self._topics: dict[str, TopicLog] = {}
         self._users = 0
         self._publishers: deque[asyncio.Event] = deque()
-        self._listeners: dict[str, list[Callable[[], None]]] = {}
+        self._listeners: Listeners[str] = Listeners()
 
     @property
     def guarantees(self) -> BrokerGuarantees:
         """Not durable; a batch is stored as a whole or not at all; no limit on bodies."""
-        return BrokerGuarantees(durable=False, atomic_batch=True)
+        return BrokerGuarantees(durable=False, ordered_batch=True)
 
     async def start(self, storage: Storage | None) -> Sequence[str]:
         """See `Broker.start`. Call `stop` once for each start."""
@@ -61,7 +61,7 @@ class MemoryBroker:
             for publisher in self._publishers:
                 publisher.set()
 
-    async def declare(self, topics: Sequence[Topic]) -> None:
+    async def declare(self, topics: Sequence[Topic], readings: Sequence[Reading] = ()) -> None:
         """See `Broker.declare`. Of several topics all are made or, on an error, none.
 
         Raises:
@@ -71,18 +71,21 @@ class MemoryBroker:
         wanted: dict[str, int] = {}
         for topic in topics:
             existing = self._topics.get(topic.name)
-            count = existing.partitions if existing else wanted.get(topic.name, topic.partitions)
-            if topic.partitions < 1:
+            asked = topic.partitions
+            count = existing.partitions if existing else wanted.get(topic.name, asked or PARTITIONS)
+            if asked is not None and asked < 1:
                 raise ConfigurationError(f"{topic!r}: give 1 partition or more")
-            if count != topic.partitions:
+            if asked not in (None, count):
                 raise TopicMismatch(
-                    f"topic {topic.name!r} has {count} partitions and was declared with {topic.partitions}:"
+                    f"topic {topic.name!r} has {count} partitions and was declared with {asked}:"
                     f" declare Topic({topic.name!r}, partitions={count}), or use another name"
                 )
             wanted[topic.name] = count
         for name, count in wanted.items():
             if name not in self._topics:
                 self._topics[name] = TopicLog(name, count, self._first)
+        for reading in readings:
+            self._topic(reading.topic).settle(reading.group, {})
 
     async def partitions(self, topic: str) -> int:
         """See `Broker.partitions`."""
@@ -102,45 +105,31 @@ class MemoryBroker:
             await self._wait_for_room(batches)
         for topic, batch in batches:
             topic.append(batch)
-        for name in by_topic:
-            self._wake(name)
+        self._listeners.wake(by_topic)
         return ()
 
     async def read(
-        self, topic: str, after: Mapping[int, str | None], *, limit: int
+        self, group: str, topic: str, after: Mapping[int, str | None], *, limit: int
     ) -> Sequence[Received]:
         """See `Broker.read`."""
-        return self._topic(topic).read(after, limit)
+        return self._topic(topic).read(group, after, limit)
 
     async def settle(self, group: str, topic: str, positions: Mapping[int, str]) -> None:
-        """See `Broker.settle`. Makes the group known."""
+        """See `Broker.settle`. Makes the group known, too."""
         self._topic(topic).settle(group, positions)
         self._let_next_publish()
 
-    async def backlog(self, topic: str, after: Mapping[int, str | None]) -> int:
+    async def release(self, group: str, topic: str, partitions: Sequence[int]) -> None:
+        """See `Broker.release`. Nothing is buffered, so there is nothing to give up."""
+        self._topic(topic)
+
+    async def backlog(self, group: str, topic: str, after: Mapping[int, str | None]) -> int:
         """See `Broker.backlog`."""
-        return self._topic(topic).backlog(after)
+        return self._topic(topic).backlog(group, after)
 
-    def listen(self, topic: str, wake: Callable[[], None]) -> Callable[[], None]:
+    def listen(self, group: str, topic: str, wake: Callable[[], None]) -> Callable[[], None]:
         """See `Broker.listen`. The topic need not exist yet."""
-
-        # A function of its own for each call, so that the same `wake` may listen twice and end once.
-        def listener() -> None:
-            if listener in listeners:
-                wake()
-
-        def end() -> None:
-            with suppress(ValueError):
-                listeners.remove(listener)
-
-        listeners = self._listeners.setdefault(topic, [])
-        listeners.append(listener)
-        return end
-
-    def _wake(self, topic: str) -> None:
-        loop = asyncio.get_running_loop()
-        for listener in self._listeners.get(topic, ()):
-            loop.call_soon(listener)
+        return self._listeners.add(topic, wake)
 
     async def _wait_for_room(self, batches: Sequence[tuple[TopicLog, Sequence[Message]]]) -> None:
         # Publishers take turns, so that a large batch is not passed by small ones for ever.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from headrace.errors import LeaseLost
-from headrace.storage import Lease, LeaseGrant
+from headrace.storage import Lease, LeaseGrant, Owner
 
 
 @dataclass(slots=True)
@@ -46,20 +46,25 @@ class Leases:
         share = -(-partitions // len(table.owners))
 
         rows = {p: table.partitions.setdefault(p, _Partition()) for p in range(partitions)}
-        held = {p: False for p, row in rows.items() if row.owner == owner}
+        held: dict[int, str | None] = {p: None for p, row in rows.items() if row.owner == owner}
         for p, row in rows.items():
             if len(held) >= share:
                 break
             if p in held or (row.owner is not None and row.expires_at > now):
                 continue
-            held[p] = row.owner is not None
+            held[p] = row.owner
             row.token += 1
             row.owner = owner
         for p in held:
             rows[p].expires_at = now + seconds
 
         leases = tuple(
-            Lease(queue, p, rows[p].token, owner, deadline, rows[p].position, held[p])
+            Lease(
+                *(queue, p, rows[p].token, owner, deadline, rows[p].position),
+                unclean=held[p] is not None,
+                taken_from=held[p],
+                seconds=seconds,
+            )
             for p in sorted(held)
         )
         return LeaseGrant(held=leases, surplus=leases[share:])
@@ -75,6 +80,14 @@ class Leases:
             row = table.partitions.get(lease.partition)
             if row is not None and row.token == lease.token and row.owner == owner:
                 row.owner = None
+
+    def owners(self, queue: str, now: float) -> dict[int, Owner | None]:
+        """See `Storage.owners`."""
+        table = self._queues.get(queue, _Queue())
+        return {
+            p: None if row.owner is None else Owner(row.owner, row.expires_at - now)
+            for p, row in sorted(table.partitions.items())
+        }
 
     def check(self, lease: Lease) -> None:
         """Raise `LeaseLost` unless the lease's token is the last one given for its partition."""

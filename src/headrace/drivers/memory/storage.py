@@ -14,7 +14,16 @@ from headrace.errors import (
     StorageUnavailable,
 )
 from headrace.leases import clock
-from headrace.storage import Backlog, Failure, Lease, LeaseGrant, State, Stored, Transaction
+from headrace.storage import (
+    Backlog,
+    Failure,
+    Lease,
+    LeaseGrant,
+    Owner,
+    State,
+    Stored,
+    Transaction,
+)
 
 
 class MemoryStorage:
@@ -101,6 +110,11 @@ class MemoryStorage:
         """See `Storage.release`."""
         self._open().leases.release(queue, owner, leases, leaving=leaving)
 
+    async def owners(self, queue: str) -> Mapping[int, Owner | None]:
+        """See `Storage.owners`."""
+        database = self._open()
+        return database.leases.owners(queue, database.clock())
+
     async def ready(
         self,
         queue: str,
@@ -137,7 +151,7 @@ class MemoryStorage:
         database = self._open()
         if not database.may_run(stored):
             return False
-        database.rows[stored.position].attempts += 1
+        database.rows[stored.position].attempts = stored.attempts + 1
         return True
 
     async def repark(
@@ -216,6 +230,13 @@ class MemoryStorage:
         if types:
             known[group] = known.get(group, frozenset()) | frozenset(types)
         return known.get(group, frozenset())
+
+    def listen(self, queue: str, wake: Callable[[], None]) -> Callable[[], None]:
+        """See `Storage.listen`: there is no other process, so nobody is called."""
+        return lambda: None
+
+    def hint(self, queue: str) -> None:
+        """See `Storage.hint`: there is no other process to tell."""
 
     async def forget(self, *, inbox_older_than_seconds: float, limit: int = 1000) -> int:
         """See `Storage.forget`."""

@@ -58,10 +58,10 @@ class TopicLog:
             log.messages[log.end] = message
         self.size += len(messages)
 
-    def read(self, after: Mapping[int, str | None], limit: int) -> list[Received]:
+    def read(self, group: str, after: Mapping[int, str | None], limit: int) -> list[Received]:
         """See `Broker.read`. Partitions take turns, so that a long one leaves room for the others."""
         found: list[Received] = []
-        turns = deque(self._behind(partition, position) for partition, position in after.items())
+        turns = deque(self._behind(group, partition, at) for partition, at in after.items())
         while turns and len(found) < limit:
             turn = turns.popleft()
             received = next(turn, None)
@@ -70,18 +70,24 @@ class TopicLog:
                 turns.append(turn)
         return found
 
-    def _behind(self, partition: int, position: str | None) -> Iterator[Received]:
+    def _behind(self, group: str, partition: int, position: str | None) -> Iterator[Received]:
         log = self._log(partition)
-        for number in range(self._next(log, position), log.end):
+        for number in range(self._next(group, partition, position), log.end):
             yield Received(partition, str(number), log.messages[number])
 
-    def backlog(self, after: Mapping[int, str | None]) -> int:
+    def backlog(self, group: str, after: Mapping[int, str | None]) -> int:
         """See `Broker.backlog`."""
-        logs = [(self._log(partition), position) for partition, position in after.items()]
-        return sum(max(0, log.end - self._next(log, position)) for log, position in logs)
+        return sum(
+            max(0, self._log(partition).end - self._next(group, partition, position))
+            for partition, position in after.items()
+        )
 
-    def _next(self, log: _Log, position: str | None) -> int:
-        return log.first if position is None else max(log.first, int(position) + 1)
+    def _next(self, group: str, partition: int, position: str | None) -> int:
+        """The number behind a position; without one behind what the group has settled."""
+        first = self._log(partition).first
+        if position is not None:
+            return max(first, int(position) + 1)
+        return max(first, self._settled.get(group, {}).get(partition, 0) + 1)
 
     def settle(self, group: str, positions: Mapping[int, str]) -> None:
         """Note that the group has finished all up to these positions; it is known from now on."""

@@ -28,6 +28,7 @@ class Staged:
     parked: tuple[_Parked, ...] = ()
     positions: tuple[tuple[Lease, str], ...] = ()
     outbox: tuple[Message, ...] = ()
+    deferred: tuple[Stored, ...] = ()
 
 
 class MemoryTransaction:
@@ -132,6 +133,12 @@ class MemoryTransaction:
             self._write("enqueue a message")
             self._staged.outbox += tuple(messages)
 
+    def defer(self, queue: str, messages: Sequence[tuple[int, Message]]) -> None:
+        """See `Transaction.defer`."""
+        if messages:
+            self._write("defer a message")
+            self._staged.deferred += tuple(Stored(0, queue, p, m) for p, m in messages)
+
     async def end_part(self) -> None:
         """See `Transaction.end_part`. There is no session to close."""
         self._open("end a part")
@@ -196,6 +203,7 @@ class MemoryTransaction:
         if staged.outbox:
             name, count = outbox_queue(self._app), database.outboxes[self._app]
             database.insert(Stored(0, name, partition_of(m, count), m) for m in staged.outbox)
+        database.insert(staged.deferred)
 
     async def _own(self, lease: Lease) -> None:
         self._database.leases.check(lease)

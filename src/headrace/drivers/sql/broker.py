@@ -8,9 +8,18 @@ from contextlib import asynccontextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, cast
 
-from headrace.broker import BrokerGuarantees, Received, Rejected, Topic, partition_of
+from headrace.broker import (
+    PARTITIONS,
+    BrokerGuarantees,
+    Reading,
+    Received,
+    Rejected,
+    Topic,
+    partition_of,
+)
 from headrace.drivers.sql import log
 from headrace.drivers.sql.housekeeping import Housekeeping
+from headrace.drivers.sql.notices import topic_name
 from headrace.drivers.sql.rows import message_values
 from headrace.drivers.sql.steps import Step
 from headrace.drivers.sql.storage import SqlStorage
@@ -56,7 +65,7 @@ class SqlBroker:
     @property
     def guarantees(self) -> BrokerGuarantees:
         """Durable as the database is; a batch is one transaction; no limit on bodies."""
-        return BrokerGuarantees(durable=True, atomic_batch=True, in_storage=True)
+        return BrokerGuarantees(durable=True, ordered_batch=True, in_storage=True)
 
     async def start(self, storage: Storage | None) -> Sequence[str]:
         """See `Broker.start`. The storage is to be started before it.
@@ -78,17 +87,21 @@ class SqlBroker:
         """See `Broker.stop`. What is under way ends with the storage, which is stopped after it."""
         self._storage = None
 
-    async def declare(self, topics: Sequence[Topic]) -> None:
-        """See `Broker.declare`. Of several topics all are made or, on an error, none.
+    async def declare(self, topics: Sequence[Topic], readings: Sequence[Reading] = ()) -> None:
+        """See `Broker.declare`. Of several topics all are made or, on an error, none. Readings need nothing made.
 
         Raises:
             ConfigurationError: a topic asks for less than one partition.
         """
         for topic in topics:
-            if topic.partitions < 1:
+            if topic.partitions is not None and topic.partitions < 1:
                 raise ConfigurationError(f"{topic!r}: give 1 partition or more")
-        if not topics:
-            return
+        if topics:
+            await self._make(topics)
+        for reading in readings:
+            await self.partitions(reading.topic)
+
+    async def _make(self, topics: Sequence[Topic]) -> None:
         async with self._reaching() as database:
             new_topic = log.new_topic(database.dialect)
             new_partition = log.new_partition(database.dialect)
@@ -97,12 +110,12 @@ class SqlBroker:
                     named = {"t": topic.name}
                     _, found = await link.run(
                         [
-                            Step(new_topic, {**named, "n": topic.partitions}),
+                            Step(new_topic, {**named, "n": topic.partitions or PARTITIONS}),
                             Step(log.partitions, named),
                         ]
                     )
                     count = cast("int", found.rows[0][0])
-                    if count != topic.partitions:
+                    if topic.partitions not in (None, count):
                         raise TopicMismatch(
                             f"topic {topic.name!r} has {count} partitions and was declared with {topic.partitions}:"
                             f" declare Topic({topic.name!r}, partitions={count}), or use another name"
@@ -153,11 +166,15 @@ class SqlBroker:
             left[place] -= 1
         async with self._reaching() as database:
             await database.write(Step(log.reserve, reserve), Step(log.append, rows))
-        self._reachable().wakes.wake(topics)
+        storage = self._reachable()
+        names = [topic_name(topic) for topic in topics]
+        storage.listeners.wake(names)
+        for name in names:
+            storage.hint(name)
         return ()
 
     async def read(
-        self, topic: str, after: Mapping[int, str | None], *, limit: int
+        self, group: str, topic: str, after: Mapping[int, str | None], *, limit: int
     ) -> Sequence[Received]:
         """See `Broker.read`. Partitions share the limit evenly first; what one leaves goes to the others."""
         await self.partitions(topic)
@@ -190,7 +207,11 @@ class SqlBroker:
             async with self._reaching():
                 await self._housekeeping.run(topic, count)
 
-    async def backlog(self, topic: str, after: Mapping[int, str | None]) -> int:
+    async def release(self, group: str, topic: str, partitions: Sequence[int]) -> None:
+        """See `Broker.release`. Nothing is buffered, so there is nothing to give up."""
+        self._reachable()
+
+    async def backlog(self, group: str, topic: str, after: Mapping[int, str | None]) -> int:
         """See `Broker.backlog`."""
         await self.partitions(topic)
         order = sorted(after)
@@ -207,9 +228,9 @@ class SqlBroker:
                 count += max(0, end[p] - 1 - max(int(after[p] or 0), first - 1))
         return count
 
-    def listen(self, topic: str, wake: Callable[[], None]) -> Callable[[], None]:
-        """See `Broker.listen`. Hears every `SqlBroker` of this process on the same `SqlStorage`."""
-        return self._reachable().wakes.listen(topic, wake)
+    def listen(self, group: str, topic: str, wake: Callable[[], None]) -> Callable[[], None]:
+        """See `Broker.listen`. Hears every `SqlBroker` of this process on the same `SqlStorage`, and others by notices."""
+        return self._reachable().listen(topic_name(topic), wake)
 
     async def _pages(
         self, database: Database, topic: str, behind: Mapping[int, int], most: Mapping[int, int]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import event
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from headrace.drivers.sql.link import Link
+from headrace.drivers.sql.mysql.statements import MysqlStatements
+from headrace.drivers.sql.postgresql.statements import PostgresStatements
+from headrace.drivers.sql.statements import Statements
 from headrace.drivers.sql.steps import CommitFailed, Compiled, Outcome, Step
 from headrace.drivers.sql.turn import Turn
 from headrace.errors import HeadraceError, StorageBusy, StorageUnavailable
@@ -20,7 +24,15 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from headrace.drivers.sql.dialects import Dialect
+    from headrace.drivers.sql.dialect import Dialect
+
+
+_STATEMENTS: Mapping[str, type[Statements]] = {
+    "postgresql": PostgresStatements,
+    "mysql": MysqlStatements,
+    "mariadb": MysqlStatements,
+}
+"""The databases that do better than the plain statements."""
 
 
 class Unit(Protocol):
@@ -32,6 +44,14 @@ class Unit(Protocol):
 
     def ending(self, what: str) -> None:
         """Somebody is about to COMMIT or ROLLBACK the connection; an error raised here prevents it."""
+        ...
+
+
+class Closes(Protocol):
+    """A driver's connection."""
+
+    async def close(self) -> None:
+        """Close it."""
         ...
 
 
@@ -51,8 +71,12 @@ class Database:
         self.engine = engine
         self.dialect = dialect
         self._owned = owned
-        self._compiled = Compiled(engine.dialect)
+        self.statements = _STATEMENTS.get(dialect.backend, Statements)(dialect)
+        """The statements of Headrace's own, as this database does them best."""
+        self._compiled = Compiled(engine.dialect, self.statements.replaced)
         self._turn = Turn(busy_seconds) if dialect.one_writer else None
+        self._busy_seconds = busy_seconds
+        self._places = _places(engine) if owned and not dialect.one_writer else None
         self._units: dict[Connection, Unit] = {}
         self._idle_writers: list[Link] = []
         self._idle_readers: list[Link] = []
@@ -90,38 +114,78 @@ class Database:
         turn = None if read_only else self._turn
         if turn is not None:
             await turn.take()
+        place = self._places if unit is not None else None
+        if place is not None:
+            await self._wait_for(place)
         try:
-            link = await self._begin(read_only)
+            isolation = self.dialect.isolation if unit is not None else None
+            link = await self._begin(read_only, isolation)
         except BaseException as error:
             if turn is not None:
                 turn.give()
+            if place is not None:
+                place.release()
             raise self.fault(error) from error
         if unit is not None:
             self._units[link.connection] = unit
         return link
 
-    async def _begin(self, read_only: bool) -> Link:
+    async def _wait_for(self, place: asyncio.Semaphore) -> None:
+        if not place.locked():
+            await place.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._busy_seconds):
+                await place.acquire()
+        except TimeoutError:
+            raise StorageBusy(
+                f"no connection came free within {self._busy_seconds:g} seconds: more units and queries run at once than"
+                " there are connections for. Raise SqlStorage(connections=...), or lower the concurrency of subscriptions"
+            ) from None
+
+    async def learn(self) -> None:
+        """Let the dialect read the settings of server and engine; once, before the first transaction."""
+        async with self.engine.connect() as connection:
+            await connection.run_sync(self.dialect.learn)
+
+    async def _begin(self, read_only: bool, isolation: str | None) -> Link:
         idle = self._idle_readers if read_only else self._idle_writers
-        if idle:
-            link = idle.pop()
-        else:
-            connection = await greenlet_spawn(self.engine.sync_engine.connect)
+        link = idle.pop() if idle else None
+        if link is not None and not link.reusable:
+            # The server closed it while nobody used it.
+            await greenlet_spawn(link.connection.invalidate)
+            await greenlet_spawn(link.connection.close)
+            link = None
+        if link is None:
+            connection = await greenlet_spawn(self.connect)
             link = Link(connection, self.dialect, self._compiled, read_only=read_only)
         try:
-            await link.begin()
+            await link.begin(isolation)
         except BaseException:
             await _to_the_end(greenlet_spawn(link.connection.close))
             raise
         return link
 
+    def connect(self) -> Connection:
+        """A connection of the pool, as lines need it. Runs inside `greenlet_spawn`."""
+        connection = self.engine.sync_engine.connect()
+        if self.dialect.autocommit and not self._owned:
+            # Of this checkout only: the pool gives the engine's own level back to the next user.
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+        return connection
+
     async def give(self, link: Link) -> None:
         """Roll back what is not committed and give the connection back. Never raises for a connection that is gone."""
-        self._units.pop(link.connection, None)
-        if link.ended:
-            await self._give(link)
-        else:
-            # A rollback that is cut would leave its locks to the garbage collector.
-            await _to_the_end(self._give(link))
+        unit = self._units.pop(link.connection, None)
+        try:
+            if link.ended:
+                await self._give(link)
+            else:
+                # A rollback that is cut would leave its locks to the garbage collector.
+                await _to_the_end(self._give(link))
+        finally:
+            if unit is not None and self._places is not None:
+                self._places.release()
 
     async def _give(self, link: Link) -> None:
         idle = self._idle_readers if link.read_only else self._idle_writers
@@ -144,6 +208,20 @@ class Database:
             if not keep:
                 await greenlet_spawn(link.connection.close)
 
+    async def close_taken(self, connection: Connection, driver: Closes) -> None:
+        """Close a connection that was detached from the pool, whatever cancels the caller."""
+
+        async def close() -> None:
+            try:
+                # Given up first: SQLAlchemy would roll back on it, and log an error where it is lost.
+                await greenlet_spawn(connection.invalidate)
+                await greenlet_spawn(connection.close)
+            finally:
+                # SQLAlchemy leaves the driver's connection open when it was detached.
+                await driver.close()
+
+        await _to_the_end(close())
+
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator[Link]:
         """A short transaction of Headrace's own: `link.run(steps, commit=True)` ends it, anything else undoes it."""
@@ -161,7 +239,7 @@ class Database:
             return await link.run(steps, commit=True)
 
     async def read(self, *steps: Step) -> Sequence[Outcome]:
-        """Run the steps, which only read, on one snapshot. Takes no turn."""
+        """Run the steps, which only read; on one snapshot where that costs nothing. Takes no turn."""
         link = await self.take(read_only=True)
         try:
             return await link.read(steps)
@@ -190,6 +268,9 @@ class Database:
         return isinstance(error, PoolTimeout) or self.dialect.transient(error)
 
     def _on_error(self, context: ExceptionContext) -> BaseException | None:
+        if context.is_pre_ping:
+            # The pool asks whether a connection lives, and takes another if not.
+            return None
         original = context.original_exception
         cut = not isinstance(original, Exception)
         translated = self.dialect.translate(original)
@@ -199,6 +280,9 @@ class Database:
             unit.failed(shown, ended=cut or context.is_disconnect)
         if cut and self.dialect.survives_cancelling:
             context.is_disconnect = False
+        elif isinstance(translated, StorageUnavailable) and not self.dialect.one_writer:
+            # A server tells that it ends the connection before it does, so SQLAlchemy may not see it yet.
+            context.is_disconnect = True
         return translated
 
     def _on_commit(self, connection: Connection) -> None:
@@ -210,6 +294,15 @@ class Database:
         unit = self._units.get(connection)
         if unit is not None:
             unit.ending("ROLLBACK")
+
+
+def _places(engine: AsyncEngine) -> asyncio.Semaphore | None:
+    """How many units may have a connection at once: two are left for signs of life and other short work of Headrace's own.
+
+    Else handlers that are slow would let the leases run out under which they work.
+    """
+    pool = engine.pool
+    return asyncio.Semaphore(max(1, pool.size() - 2)) if isinstance(pool, QueuePool) else None
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:

@@ -10,6 +10,7 @@ from headrace.drivers.sql import log
 from headrace.drivers.sql.steps import Step
 
 if TYPE_CHECKING:
+    from headrace.drivers.sql.database import Database
     from headrace.drivers.sql.storage import SqlStorage
 
 CHUNK: Final = 1_000
@@ -66,9 +67,21 @@ class Housekeeping:
                     "age_ms": self._retention_ms,
                     "most": CHUNK,
                 }
-                (outcome,) = await database.write(Step(log.forget, values))
-                deleted += outcome.count
+                deleted += await _forget(database, values)
         return deleted
+
+
+async def _forget(database: Database, values: Mapping[str, object]) -> int:
+    if not database.statements.reads_before_deleting:
+        (outcome,) = await database.write(Step(log.forget, values))
+        return outcome.count
+    (found,) = await database.read(Step(log.old, values))
+    where = {"t": values["t"], "p": values["p"]}
+    rows = [{**where, "r_position": row[0]} for row in found.rows]
+    if not rows:
+        return 0
+    (outcome,) = await database.write(Step(log.delete_one, rows))
+    return outcome.count
 
 
 _Finished = tuple[str, int, str | None]

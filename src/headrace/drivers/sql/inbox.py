@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import BigInteger, Integer, String, bindparam, delete, select
 
-from headrace.drivers.sql.dialects.base import now_ms
+from headrace.drivers.sql.dialect import now_ms
 from headrace.drivers.sql.schema import group_type, inbox
 
 if TYPE_CHECKING:
     from sqlalchemy import Insert
 
-    from headrace.drivers.sql.dialects import Dialect
+    from headrace.drivers.sql.dialect import Dialect
 
 
 def see(dialect: Dialect) -> Insert:
@@ -52,3 +52,11 @@ forget: Final = delete(inbox).where(
     )
 )
 """Deletes what is old among the first rows; rows stand in the order handled, so none is searched for."""
+
+old: Final = select(_oldest.c.number).where(
+    _oldest.c.handled_at_ms < now_ms() - bindparam("age_ms", type_=BigInteger)
+)
+"""The numbers of what `forget` would delete."""
+
+delete_one: Final = delete(inbox).where(inbox.c.number == bindparam("r_number", type_=BigInteger))
+"""Deletes one row; run for many."""

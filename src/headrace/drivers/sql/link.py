@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.util.concurrency import greenlet_spawn
 
-from headrace.drivers.sql.connection import BufferedConnection
 from headrace.drivers.sql.steps import Compiled, Outcome, Step, run_fast, run_slow
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, RootTransaction
 
-    from headrace.drivers.sql.dialects import Dialect
+    from headrace.drivers.sql.dialect import Dialect
 
 
 class Link:
     """A connection and its transaction. Used by one task at a time.
 
-    On a connection that Headrace opened (`BufferedConnection`) a group of statements costs one hop and BEGIN comes with
-    the first; on any other they are plain statements of SQLAlchemy.
+    Where the dialect has a line to the driver's own connection, groups of statements go over it and BEGIN comes with the
+    first; on any other they are plain statements of SQLAlchemy.
 
     Args:
         connection: SQLAlchemy's, open.
@@ -38,7 +37,7 @@ class Link:
         self._dialect = dialect
         self._compiled = compiled
         driver: object = connection.connection.driver_connection
-        self._fast = driver if isinstance(driver, BufferedConnection) else None
+        self._fast = dialect.line(driver)
         self._root: RootTransaction | None = None
 
     @property
@@ -49,20 +48,34 @@ class Link:
     @property
     def reusable(self) -> bool:
         """True if another transaction may begin here after `end`: a connection of Headrace's own that is whole."""
-        return self._fast is not None and self.usable
+        return self._fast is not None and self.usable and self._fast.whole
 
     @property
     def usable(self) -> bool:
         """False if SQLAlchemy has given the connection up."""
         return not self.connection.closed and not self.connection.invalidated
 
-    async def begin(self) -> None:
-        """Begin a transaction; without I/O where BEGIN can come with the first statement."""
-        statements = self._dialect.begin(read_only=self.read_only)
+    @property
+    def begun(self) -> bool:
+        """False if BEGIN is still to be sent before others may use the connection: call `open` first."""
+        return self._fast is None or self._fast.begun
+
+    async def begin(self, isolation: str | None) -> None:
+        """Begin a transaction; without I/O where BEGIN can come with the first statement.
+
+        Args:
+            isolation: the level for a user's unit, as the database spells it; None for a transaction of Headrace's own.
+        """
+        statements = self._dialect.begin(read_only=self.read_only, isolation=isolation)
         if self._fast is not None:
             self._fast.open_with(statements)
         else:
             self._root = await greenlet_spawn(self._begin, statements)
+
+    async def open(self) -> None:
+        """Begin now what `begin` has only noted."""
+        if self._fast is not None and not self._fast.begun:
+            await self._fast.begin()
 
     def join(self) -> Connection:
         """SQLAlchemy's connection, for statements of others inside the transaction."""
@@ -85,6 +98,11 @@ class Link:
         if self._fast is not None:
             return await run_fast(self._fast, self._compiled, steps, commit=commit)
         return await greenlet_spawn(partial(run_slow, self.connection, steps, commit=commit))
+
+    async def execute(self, statement: str) -> None:
+        """Run one statement without parameters, for what SQLAlchemy has no words for."""
+        await self.open()
+        await greenlet_spawn(self.join().exec_driver_sql, statement)
 
     async def read(self, steps: Sequence[Step]) -> Sequence[Outcome]:
         """Run statements that only read, the last of the transaction: where the driver can, its end is in the same hop."""

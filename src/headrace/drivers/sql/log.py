@@ -16,7 +16,7 @@ from sqlalchemy import (
     update,
 )
 
-from headrace.drivers.sql.dialects.base import Dialect, now_ms
+from headrace.drivers.sql.dialect import Dialect, now_ms
 from headrace.drivers.sql.schema import lease, log, topic, topic_partition
 
 if TYPE_CHECKING:
@@ -110,13 +110,24 @@ _oldest = (
     .subquery()
 )
 
+_old = _oldest.c.created_at_ms <= now_ms() - bindparam("age_ms", type_=BigInteger)
+
+# Up to one position, which is looked for once: a list of positions PostgreSQL looks for again for each row, because the
+# clock goes on (measured on eight partitions of 1 500 messages: 12 s, and 0.02 s in this form).
 forget: Final = delete(log).where(
     log.c.topic == _topic,
     log.c.partition == _partition,
-    log.c.position.in_(
-        select(_oldest.c.position).where(
-            _oldest.c.created_at_ms <= now_ms() - bindparam("age_ms", type_=BigInteger)
-        )
-    ),
+    log.c.position <= select(func.max(_oldest.c.position)).where(_old).scalar_subquery(),
+    log.c.created_at_ms <= now_ms() - bindparam("age_ms", type_=BigInteger),
 )
 """Deletes what is old among the first messages of a partition."""
+
+old: Final = select(_oldest.c.position).where(_old)
+"""The positions of what `forget` would delete."""
+
+delete_one: Final = delete(log).where(
+    log.c.topic == _topic,
+    log.c.partition == _partition,
+    log.c.position == bindparam("r_position", type_=BigInteger),
+)
+"""Deletes one message; run for many."""

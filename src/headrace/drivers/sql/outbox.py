@@ -7,24 +7,27 @@ from typing import Final
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
+    ColumnElement,
     Executable,
     Integer,
     Select,
     String,
     bindparam,
+    case,
     delete,
     exists,
     func,
     insert,
     literal,
-    or_,
     select,
     union_all,
+    update,
 )
 
 from headrace.broker import partition_of
-from headrace.drivers.sql.dialects.base import now_ms
-from headrace.drivers.sql.rows import STORED, message_values
+from headrace.drivers.sql.dialect import now_ms
+from headrace.drivers.sql.rows import STORED, by_index, message_values
 from headrace.drivers.sql.schema import queue
 from headrace.envelope import Message
 from headrace.storage import State
@@ -32,7 +35,6 @@ from headrace.storage import State
 _READY = int(State.READY)
 _blocked = (int(State.WAITING), int(State.HELD), int(State.DEAD))
 _other = queue.alias("other")
-_any = queue.alias("any")
 
 enqueue: Final = insert(queue).values(
     queue=bindparam("v_queue", type_=String),
@@ -42,7 +44,7 @@ enqueue: Final = insert(queue).values(
     envelope=bindparam("v_envelope", type_=queue.c.envelope.type),
     body=bindparam("v_body", type_=queue.c.body.type),
     state=_READY,
-    head=0,
+    head=bindparam("v_head", type_=queue.c.head.type),
     attempts=0,
     created_at_ms=now_ms(),
 )
@@ -50,57 +52,150 @@ enqueue: Final = insert(queue).values(
 
 
 def enqueue_values(name: str, partitions: int, message: Message) -> Mapping[str, object]:
-    """The parameters of `enqueue`."""
+    """The parameters of `enqueue` for a message of the outbox, which the relay reads."""
     return {
         "v_queue": name,
         "v_partition": partition_of(message, partitions),
+        "v_head": 0,
         **message_values(message),
     }
 
 
+def defer_values(name: str, partition: int, message: Message) -> Mapping[str, object]:
+    """The parameters of `enqueue` for a message that is found as parked ones are; without a key it is always the first."""
+    return {"v_queue": name, "v_partition": partition, "v_head": 1, **message_values(message)}
+
+
+blocked: Final = by_index(
+    select(literal(1)).where(
+        queue.c.queue == bindparam("queue", type_=String), queue.c.state.in_(_blocked)
+    ),
+    queue,
+    "headrace_queue_state",
+).limit(1)
+"""One row if any message of a queue is not READY."""
+
+
 def oldest_ready(partitions: int, *, pauses: bool) -> Executable:
-    """The oldest READY rows of so many partitions (`p_0`, `p_1`, ...), without those behind an earlier one that is not.
+    """The oldest READY rows of so many partitions (`p_0`, `p_1`, ...), whatever is before them.
 
     Each partition's part reads the index from its beginning and stops at the limit, so a backlog of any size costs the
-    same. Rows are looked at one by one only while something is paused or blocked at all.
+    same; PostgreSQL takes from each only what the whole needs, because all have the order of the whole.
     """
-    name = bindparam("queue", type_=String)
-    most = bindparam("most", type_=Integer)
-    free = or_(
-        ~exists(select(literal(1)).where(_any.c.queue == name, _any.c.state.in_(_blocked))),
-        ~exists(
-            select(literal(1)).where(
-                _other.c.queue == name,
-                _other.c.topic == queue.c.topic,
-                _other.c.parked_key == queue.c.key,
-                _other.c.position < queue.c.position,
-                _other.c.state != _READY,
-            )
-        ),
-    )
     parts: list[Select[int]] = []
     for number in range(partitions):
-        part = (
-            select(queue.c.position)
-            .where(
-                queue.c.queue == name,
-                queue.c.state == _READY,
-                queue.c.partition == bindparam(f"p_{number}", type_=Integer),
-                free,
-            )
-            .order_by(queue.c.position)
-            .limit(most)
-        )
-        if pauses:
-            part = part.where(queue.c.topic.not_in(bindparam("paused", expanding=True)))
-        parts.append(select(part.subquery().c.position))
+        partition = bindparam(f"p_{number}", type_=Integer)
+        part = _oldest(queue.c.position, pauses=pauses).where(queue.c.partition == partition)
+        parts.append(select(part.order_by(queue.c.position).subquery().c.position))
     each = union_all(*parts).subquery()
+    most = bindparam("most", type_=Integer)
     first = select(each.c.position).order_by(each.c.position).limit(most).subquery()
     return (
         select(*STORED)
         .join_from(first, queue, queue.c.position == first.c.position)
         .order_by(queue.c.position)
     )
+
+
+def oldest_looked_at(partitions: int, *, pauses: bool) -> Executable:
+    """The positions of the oldest READY rows of so many partitions, each with 1 if one before it of its key is not READY."""
+    looked_at = case((_behind(), 1), else_=0).label("behind")
+    parts: list[Select[int, int]] = []
+    for number in range(partitions):
+        # A range of one, and the order by it: only the index of states has that order. With an equality PostgreSQL, whose
+        # statistics are older than what is parked, may walk the primary key, past all of that.
+        partition = bindparam(f"p_{number}", type_=Integer)
+        part = _oldest(queue.c.position, looked_at, pauses=pauses).where(
+            queue.c.partition.between(partition, partition)
+        )
+        found = part.order_by(queue.c.partition, queue.c.position).subquery()
+        parts.append(select(found.c.position, found.c.behind))
+    each = union_all(*parts).subquery()
+    return select(each.c.position, each.c.behind).order_by(each.c.position)
+
+
+def _oldest(*what: ColumnElement[int], pauses: bool) -> Select[*tuple[int, ...]]:
+    found = (
+        select(*what)
+        .where(queue.c.queue == bindparam("queue", type_=String), queue.c.state == _READY)
+        .limit(bindparam("most", type_=Integer))
+    )
+    if pauses:
+        found = found.where(queue.c.topic.not_in(bindparam("paused", expanding=True)))
+    return by_index(found, queue, "headrace_queue_state")
+
+
+def _behind() -> ColumnElement[bool]:
+    return exists(
+        by_index(
+            select(literal(1)).where(
+                _other.c.queue == queue.c.queue,
+                _other.c.topic == queue.c.topic,
+                _other.c.parked_key == queue.c.key,
+                _other.c.position < queue.c.position,
+                _other.c.state != _READY,
+            ),
+            _other,
+            "headrace_queue_parked",
+        )
+    )
+
+
+_positions: Final[BindParameter[int]] = bindparam("positions", expanding=True)
+
+at_positions: Final = (
+    select(*STORED)
+    .where(queue.c.position.in_(_positions), queue.c.state == _READY)
+    .order_by(queue.c.position)
+)
+"""Those of these messages that are READY, by position."""
+
+behind_now: Final = select(queue.c.position).where(
+    queue.c.position.in_(_positions), queue.c.state == _READY, _behind()
+)
+"""Those of these positions that wait behind a message that is not READY."""
+
+hold: Final = (
+    update(queue)
+    .where(queue.c.position.in_(_positions), queue.c.state == _READY)
+    .values(state=int(State.HELD), parked_key=queue.c.key)
+)
+"""Marks messages of the outbox that wait behind another."""
+
+free: Final = (
+    update(queue)
+    .where(queue.c.position.in_(_positions), queue.c.state.in_((int(State.HELD), int(State.DEAD))))
+    .values(state=_READY, parked_key=None, head=0, attempts=0, due_at_ms=None)
+)
+"""Makes parked messages of the outbox what they were before."""
+
+released: Final = by_index(
+    select(queue.c.partition, queue.c.position, queue.c.topic, queue.c.parked_key).where(
+        queue.c.queue == bindparam("queue", type_=String),
+        queue.c.head == 1,
+        queue.c.state == int(State.HELD),
+        queue.c.partition.in_(bindparam("partitions", expanding=True)),
+    ),
+    queue,
+    "headrace_queue_head",
+).limit(bindparam("most", type_=Integer))
+"""The first HELD rows of keys whose earlier message has gone."""
+
+lane: Final = (
+    by_index(
+        select(queue.c.position, queue.c.state).where(
+            queue.c.queue == bindparam("h_queue", type_=String),
+            queue.c.topic == bindparam("h_topic", type_=String),
+            queue.c.parked_key == bindparam("h_key", type_=String),
+            queue.c.position >= bindparam("from_position", type_=BigInteger),
+        ),
+        queue,
+        "headrace_queue_parked",
+    )
+    .order_by(queue.c.position)
+    .limit(bindparam("most", type_=Integer))
+)
+"""The first parked messages of a key from a position on, with their states."""
 
 
 delete_published: Final = delete(queue).where(

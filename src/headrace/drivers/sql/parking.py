@@ -10,7 +10,9 @@ from typing import Final
 
 from sqlalchemy import (
     BigInteger,
+    Executable,
     Integer,
+    Select,
     String,
     Text,
     and_,
@@ -23,12 +25,13 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    union_all,
     update,
 )
 from sqlalchemy.sql.elements import BindParameter, ColumnElement
 
-from headrace.drivers.sql.dialects.base import now_ms
-from headrace.drivers.sql.rows import STORED
+from headrace.drivers.sql.dialect import now_ms
+from headrace.drivers.sql.rows import STORED, by_index
 from headrace.drivers.sql.schema import lease, queue
 from headrace.storage import State
 
@@ -57,9 +60,6 @@ due: Final = or_(
 )
 """A row whose own state lets it run now."""
 
-# As a list, so that the index skips dead letters however many there are.
-_living: Final = queue.c.state.in_((int(State.READY), int(State.WAITING), int(State.HELD)))
-
 _may_run: Final = and_(
     queue.c.position == bindparam("r_position", type_=BigInteger), due, ~_earlier()
 )
@@ -74,6 +74,32 @@ own: Final = (
     .with_for_update()
 )
 """One row if the lease is still its owner's; keeps it so until the end of the transaction."""
+
+own_partition: Final = (
+    select(lease.c.token)
+    .where(
+        lease.c.queue == bindparam("h_queue", type_=String),
+        lease.c.partition == bindparam("h_partition", type_=Integer),
+    )
+    .with_for_update()
+)
+"""As `own_all`, for one partition."""
+
+own_all: Final = (
+    select(lease.c.partition)
+    .where(
+        exists(
+            select(literal(1)).where(
+                queue.c.position.in_(bindparam("positions", expanding=True)),
+                queue.c.queue == lease.c.queue,
+                queue.c.partition == lease.c.partition,
+            )
+        )
+    )
+    .order_by(lease.c.queue, lease.c.partition)
+    .with_for_update(of=lease)
+)
+"""Lets no owner of these messages' partitions add, run or delete a parked row until the end of the transaction."""
 
 advance: Final = (
     update(lease)
@@ -151,8 +177,11 @@ _first = (
 promote: Final = update(queue).where(queue.c.position.in_(select(_first.c.position))).values(head=1)
 """Lets the first of what is left of a key run."""
 
-attempt: Final = update(queue).where(_may_run).values(attempts=queue.c.attempts + 1)
-"""Counts an attempt of a message that may run."""
+_attempts = bindparam("v_attempts", type_=Integer)
+attempt: Final = (
+    update(queue).where(_may_run, queue.c.attempts < _attempts).values(attempts=_attempts)
+)
+"""Counts an attempt of a message that may run: by its number, for the answer may be lost and the statement repeated."""
 
 repark: Final = (
     update(queue)
@@ -182,16 +211,11 @@ redrive: Final = (
 )
 """Dead letters become READY."""
 
-dead_lanes: Final = (
-    select(queue.c.queue, queue.c.topic, queue.c.parked_key)
-    .where(
-        queue.c.position.in_(bindparam("positions", expanding=True)),
-        queue.c.state == int(State.DEAD),
-        queue.c.parked_key.is_not(None),
-    )
-    .distinct()
+dead_ones: Final = select(queue.c.position, queue.c.queue, queue.c.topic, queue.c.parked_key).where(
+    queue.c.position.in_(bindparam("positions", expanding=True)),
+    queue.c.state == int(State.DEAD),
 )
-"""The keys of dead letters that are to be dropped."""
+"""Those of these messages that are dead letters: position, and queue, topic and key."""
 
 drop: Final = delete(queue).where(
     queue.c.position.in_(bindparam("positions", expanding=True)),
@@ -199,27 +223,52 @@ drop: Final = delete(queue).where(
 )
 """Deletes dead letters."""
 
-runnable: Final = (
-    select(*STORED)
-    .where(
+
+def runnable(partitions: int) -> Executable:
+    """The oldest messages of so many partitions (`p_0`, `p_1`, ...) that may run now.
+
+    Each part reads an index from its beginning and stops at the limit, so a backlog of any size costs the same, also one of
+    messages that wait for a time that has not come.
+    """
+    most = bindparam("most", type_=Integer)
+    parts: list[Select[int]] = []
+    for number in range(partitions):
+        waiting = _at(State.WAITING, number, queue.c.position).where(queue.c.due_at_ms <= now_ms())
+        each_state = (
+            _at(State.READY, number, queue.c.position).order_by(queue.c.position),
+            _at(State.HELD, number, queue.c.position).order_by(queue.c.position),
+            waiting.order_by(queue.c.due_at_ms),
+        )
+        parts += [select(found.limit(most).subquery().c.position) for found in each_state]
+    each = union_all(*parts).subquery()
+    first = select(each.c.position).order_by(each.c.position).limit(most).subquery()
+    return (
+        select(*STORED)
+        .join_from(first, queue, queue.c.position == first.c.position)
+        .order_by(queue.c.position)
+    )
+
+
+def due_in(partitions: int) -> Executable:
+    """When the next message of so many partitions may run (0: now), and the time. Costs the same at any backlog."""
+    parts: list[Select[int]] = []
+    for number in range(partitions):
+        for state in (State.READY, State.HELD):
+            # With the order of the index, so that it is taken and its first entry is enough.
+            found = _at(state, number, literal(0).label("due_at_ms")).order_by(queue.c.position)
+            parts.append(select(found.limit(1).subquery().c.due_at_ms))
+        later = _at(State.WAITING, number, func.min(queue.c.due_at_ms).label("due_at_ms"))
+        parts.append(later.where(queue.c.due_at_ms.is_not(None)))
+    each = union_all(*parts).subquery()
+    return select(func.min(each.c.due_at_ms), now_ms())
+
+
+def _at(state: State, number: int, what: ColumnElement[int]) -> Select[int]:
+    found = select(what).where(
         queue.c.queue == bindparam("queue", type_=String),
         queue.c.head == 1,
-        _living,
-        queue.c.partition.in_(bindparam("partitions", expanding=True)),
-        due,
+        queue.c.state == int(state),
+        queue.c.partition == bindparam(f"p_{number}", type_=Integer),
     )
-    .order_by(queue.c.position)
-    .limit(bindparam("most", type_=Integer))
-)
-"""The oldest parked messages that may run now."""
-
-due_in: Final = select(
-    func.min(case((queue.c.state == int(State.WAITING), queue.c.due_at_ms), else_=0)),
-    now_ms(),
-).where(
-    queue.c.queue == bindparam("queue", type_=String),
-    queue.c.head == 1,
-    _living,
-    queue.c.partition.in_(bindparam("partitions", expanding=True)),
-)
-"""When the next of these messages may run (0: now), and the time."""
+    index = "headrace_queue_due" if state is State.WAITING else "headrace_queue_head"
+    return by_index(found, queue, index)

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from sqlalchemy.util.concurrency import greenlet_spawn
 
-from headrace.drivers.sql.session import Owner, UnitConnection, UnitSession, make_session
+from headrace.drivers.sql.session import (
+    Owner,
+    Sessions,
+    UnitConnection,
+    UnitSession,
+    make_session,
+    not_empty,
+)
 from headrace.errors import UnitOfWorkClosed
 
 if TYPE_CHECKING:
@@ -25,11 +32,13 @@ class Part:
     Args:
         whole: the transaction.
         engine: the storage's.
+        sessions: how sessions are made.
     """
 
-    def __init__(self, whole: _Whole, engine: AsyncEngine) -> None:
+    def __init__(self, whole: _Whole, engine: AsyncEngine, sessions: Sessions) -> None:
         self._whole = whole
         self._engine = engine
+        self._sessions = sessions
         self._session: AsyncSession | None = None
         self._connection: UnitConnection | None = None
         self._closed = False
@@ -39,7 +48,7 @@ class Part:
         """The session that handlers get."""
         if self._session is None:
             self.check()
-            self._session = make_session(self)
+            self._session = make_session(self, self._sessions)
         return self._session
 
     @property
@@ -51,12 +60,18 @@ class Part:
         return self._connection
 
     @property
+    def used(self) -> bool:
+        """True if a handler got the session or the connection."""
+        return self._session is not None or self._connection is not None
+
+    @property
     def unflushed(self) -> bool:
         """True if the session holds changes that no statement was made of."""
         if self._session is None:
             return False
         sync = self._session.sync_session
-        return bool(sync.new or sync.deleted or sync.dirty)
+        # First whether it has objects at all: many only execute statements, and to make these three sets takes longer.
+        return not_empty(sync) and bool(sync.new or sync.deleted or sync.dirty)
 
     async def flush(self) -> None:
         """Write what the session holds."""
@@ -75,8 +90,10 @@ class Part:
     def close(self) -> None:
         """Close the session; its objects stay loaded and are detached."""
         self._closed = True
-        if self._session is not None:
-            cast("UnitSession", self._session.sync_session).finish()
+        # Let go of both, which know this part: without the circle they vanish with the handler, not by a garbage collection.
+        session, self._session, self._connection = self._session, None, None
+        if session is not None:
+            cast("UnitSession", session.sync_session).finish()
 
     async def connect(self) -> Connection:
         """See `Owner`."""

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, cast
 
 from headrace.drivers.sql import outbox, parking
-from headrace.drivers.sql.fence import lost, own
+from headrace.drivers.sql.fence import lost
+from headrace.drivers.sql.holding import Holding
 from headrace.drivers.sql.rows import failure_values, stored
+from headrace.drivers.sql.statements import delay_ms, promote
 from headrace.drivers.sql.steps import Outcome, Step, Unexpected
-from headrace.drivers.sql.transaction import delay_ms, promote
-from headrace.storage import Backlog, Failure, Lease, State, Stored
+from headrace.storage import Backlog, Failure, Lease, State, Stored, outbox_queue
 
 if TYPE_CHECKING:
     from sqlalchemy import Executable
 
     from headrace.drivers.sql.database import Database
+    from headrace.drivers.sql.link import Link
+
+_OUTBOX: Final = outbox_queue("")
+"""What the name of every outbox begins with."""
 
 CHUNK = 500
 """How many rows one statement names: below the number of parameters of every database, and short as a transaction."""
+
+
+PARTITIONS = 32
+"""How many partitions one statement looks into: SQLite takes no more than 500 parts, three for each of them."""
 
 
 class Queues:
@@ -31,6 +40,10 @@ class Queues:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._ready: dict[tuple[int, bool], Executable] = {}
+        self._each: dict[tuple[Callable[[int], Executable], int], Executable] = {}
+        self._holding = Holding(database)
+        # What was found so at the last look; the next one need not read for nothing.
+        self._blocked: set[str] = set()
         self._dead = {one: outbox.dead_letters(one_queue=one) for one in (False, True)}
 
     async def ready(
@@ -46,34 +59,71 @@ class Queues:
         values.update({f"p_{number}": partition for number, partition in enumerate(partitions)})
         if paused_topics:
             values["paused"] = list(paused_topics)
-        (found,) = await self._database.read(Step(self._ready[shape], values))
-        return [stored(row) for row in found.rows]
+        look, read = Step(outbox.blocked, {"queue": queue}), Step(self._ready[shape], values)
+        # Only the owner of a partition, who asks, makes a message of it wait: between the two none comes.
+        steps = (look,) if queue in self._blocked else (look, read)
+        blocked, *found = await self._database.read(*steps)
+        if blocked.rows:
+            self._blocked.add(queue)
+            return await self._holding.ready(
+                queue, partitions, limit=limit, paused_topics=paused_topics
+            )
+        self._blocked.discard(queue)
+        rows = (found or await self._database.read(read))[0].rows
+        return [stored(row) for row in rows]
 
     async def runnable(
         self, queue: str, partitions: Sequence[int], *, limit: int
     ) -> Sequence[Stored]:
         """Parked messages that may run now."""
-        values = {"queue": queue, "partitions": list(partitions), "most": limit}
-        (found,) = await self._database.read(Step(parking.runnable, values))
-        return [stored(row) for row in found.rows]
+        steps = self._on_partitions(parking.runnable, queue, partitions, {"most": limit})
+        found = await self._database.read(*steps) if steps else ()
+        rows = [stored(row) for outcome in found for row in outcome.rows]
+        return rows if len(steps) < 2 else sorted(rows, key=_position)[:limit]
 
     async def due_in(self, queue: str, partitions: Sequence[int]) -> float | None:
         """Seconds until one of them may run."""
-        values = {"queue": queue, "partitions": list(partitions)}
-        (found,) = await self._database.read(Step(parking.due_in, values))
-        due, now = cast("tuple[int | None, int]", found.rows[0])
-        return None if due is None else max(0.0, (due - now) / 1000)
+        steps = self._on_partitions(parking.due_in, queue, partitions, {})
+        found = await self._database.read(*steps) if steps else ()
+        rows = [cast("tuple[int | None, int]", outcome.rows[0]) for outcome in found]
+        return min(
+            (max(0.0, (due - now) / 1000) for due, now in rows if due is not None), default=None
+        )
+
+    def _on_partitions(
+        self,
+        make: Callable[[int], Executable],
+        queue: str,
+        partitions: Sequence[int],
+        values: Mapping[str, object],
+    ) -> Sequence[Step]:
+        """The statement for these partitions, in as many steps as are needed to keep each short."""
+        steps: list[Step] = []
+        for start in range(0, len(partitions), PARTITIONS):
+            some = list(partitions[start : start + PARTITIONS])
+            # Few shapes, because each is compiled once: filled up with a partition that there is not.
+            some += [-1] * (2 ** (len(some) - 1).bit_length() - len(some))
+            statement = self._each.get((make, len(some)))
+            if statement is None:
+                statement = self._each[make, len(some)] = make(len(some))
+            numbers = {f"p_{number}": partition for number, partition in enumerate(some)}
+            steps.append(Step(statement, {"queue": queue, **values, **numbers}))
+        return steps
 
     async def delete(self, positions: Sequence[int]) -> None:
         """Delete published messages."""
-        for start in range(0, len(positions), CHUNK):
-            rows = [{"r_position": p} for p in positions[start : start + CHUNK]]
-            await self._database.write(Step(outbox.delete_published, rows))
+        say = self._database.statements
+        # Sorted, so that two that delete the same rows take them in one order.
+        ordered = sorted(positions)
+        for start in range(0, len(ordered), say.chunk):
+            await self._database.write(say.delete(ordered[start : start + say.chunk]))
 
     async def attempt(self, lease: Lease, message: Stored) -> bool:
         """Count an attempt."""
-        found = await self._under(lease, Step(parking.attempt, {"r_position": message.position}))
-        return found[-1].count == 1
+        row = {"r_position": message.position}
+        count = Step(parking.attempt, {**row, "v_attempts": message.attempts + 1})
+        found = await self._under(lease, count, Step(parking.may_run, row))
+        return bool(found[-1].rows)
 
     async def repark(
         self,
@@ -100,8 +150,16 @@ class Queues:
         count = 0
         for start in range(0, len(positions), CHUNK):
             chunk = {"positions": list(positions[start : start + CHUNK])}
-            (found,) = await self._database.write(Step(parking.redrive, chunk))
-            count += found.count
+            async with self._database.writing() as link:
+                dead = await _dead_among(link, chunk)
+                # In the outbox what is not dead is no parked message, and those that it held come by themselves.
+                ours = [one for one in dead if one[1].startswith(_OUTBOX)]
+                others = [position for position, name, *_ in dead if not name.startswith(_OUTBOX)]
+                steps = [Step(parking.redrive, {"positions": others})] if others else []
+                if ours:
+                    steps.append(Step(outbox.free, {"positions": [one[0] for one in ours]}))
+                await link.run([*steps, *_promoted(ours)], commit=True)
+            count += len(dead)
         return count
 
     async def drop(self, positions: Sequence[int]) -> int:
@@ -110,12 +168,9 @@ class Queues:
         for start in range(0, len(positions), CHUNK):
             chunk = {"positions": list(positions[start : start + CHUNK])}
             async with self._database.writing() as link:
-                lanes, deleted = await link.run(
-                    [Step(parking.dead_lanes, chunk), Step(parking.drop, chunk)]
-                )
-                steps = [promote(*cast("tuple[str, str, str]", tuple(lane))) for lane in lanes.rows]
-                await link.run(steps, commit=True)
-            count += deleted.count
+                dead = await _dead_among(link, chunk)
+                await link.run([Step(parking.drop, chunk), *_promoted(dead)], commit=True)
+            count += len(dead)
         return count
 
     async def dead_letters(self, *, queue: str | None, after: int, limit: int) -> Sequence[Stored]:
@@ -147,6 +202,25 @@ class Queues:
 
     async def _under(self, lease: Lease, *steps: Step) -> Sequence[Outcome]:
         try:
-            return await self._database.write(own(lease), *steps)
+            return await self._database.write(self._database.statements.own(lease), *steps)
         except Unexpected as error:
             raise lost(lease) from error
+
+
+async def _dead_among(
+    link: Link, chunk: Mapping[str, Sequence[int]]
+) -> Sequence[tuple[int, str, str, str | None]]:
+    """Those of these messages that are dead letters, with queue, topic and key; nobody changes them until the COMMIT."""
+    # An owner that parks a row at this moment would see the one before it, and nobody promote it.
+    _, found = await link.run([Step(parking.own_all, chunk), Step(parking.dead_ones, chunk)])
+    return cast("Sequence[tuple[int, str, str, str | None]]", found.rows)
+
+
+def _promoted(dead: Sequence[tuple[int, str, str, str | None]]) -> Sequence[Step]:
+    """The steps that let what is next run, after these were taken out of their keys."""
+    lanes = dict.fromkeys((name, topic, key) for _, name, topic, key in dead if key is not None)
+    return [promote(*lane) for lane in lanes]
+
+
+def _position(message: Stored) -> int:
+    return message.position

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class _Undoes(Protocol):
-    def back_to(self, staged: int, enqueued: int) -> None: ...
+    def back_to(self, waiting: tuple[int, int, int]) -> None: ...
 
 
 class SqlSavepoint:
@@ -18,17 +18,15 @@ class SqlSavepoint:
     Args:
         transaction: whose part it is.
         nested: the session's.
-        staged: how many steps were staged before.
-        enqueued: how many messages were enqueued before.
+        waiting: how many steps were staged, and messages enqueued and deferred, before.
     """
 
     def __init__(
-        self, transaction: _Undoes, nested: AsyncSessionTransaction, staged: int, enqueued: int
+        self, transaction: _Undoes, nested: AsyncSessionTransaction, waiting: tuple[int, int, int]
     ) -> None:
         self._transaction = transaction
         self._nested = nested
-        self._staged = staged
-        self._enqueued = enqueued
+        self._waiting = waiting
 
     async def release(self) -> None:
         """See `Savepoint.release`."""
@@ -36,5 +34,5 @@ class SqlSavepoint:
 
     async def rollback(self) -> None:
         """See `Savepoint.rollback`."""
-        self._transaction.back_to(self._staged, self._enqueued)
+        self._transaction.back_to(self._waiting)
         await self._nested.rollback()

@@ -23,8 +23,9 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.dialects.mysql import LONGBLOB, MEDIUMTEXT
 
-VERSION: Final = 1
+VERSION: Final = 2
 """The version of these tables; it is in `headrace_meta` and is compared when an app starts."""
 
 headrace_metadata: Final = MetaData()
@@ -32,15 +33,28 @@ headrace_metadata: Final = MetaData()
 
 # A key of SQLite grows by itself and is never reused only as "INTEGER PRIMARY KEY AUTOINCREMENT".
 _number = BigInteger().with_variant(Integer(), "sqlite")
-_name = String(200)
-_id = String(255)
+
+
+class Name(String):
+    """A name, key or id: compared letter by letter, at any length and case. Each dialect's file may compile it."""
+
+    cache_ok = True
+
+
+NAME_LENGTH: Final = 255
+"""How many letters a key or id may have."""
+
+_name = Name(200)
+_id = Name(NAME_LENGTH)
+_bytes = LargeBinary().with_variant(LONGBLOB(), "mysql", "mariadb")
+_text = Text().with_variant(MEDIUMTEXT(charset="utf8mb4"), "mysql", "mariadb")
 
 meta: Final = Table(
     "headrace_meta",
     headrace_metadata,
     Column("app", _name),
     Column("name", _name),
-    Column("value", Text, nullable=False),
+    Column("value", _text, nullable=False),
     PrimaryKeyConstraint("app", "name"),
 )
 
@@ -52,8 +66,8 @@ queue: Final = Table(
     Column("partition", Integer, nullable=False),
     Column("topic", _id, nullable=False),
     Column("key", _id),
-    Column("envelope", LargeBinary, nullable=False),
-    Column("body", LargeBinary, nullable=False),
+    Column("envelope", _bytes, nullable=False),
+    Column("body", _bytes, nullable=False),
     Column("state", SmallInteger, nullable=False),
     # The key of a row that was ever parked; NULL otherwise, which keeps the index on it small.
     Column("parked_key", _id),
@@ -62,9 +76,9 @@ queue: Final = Table(
     Column("head", SmallInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("due_at_ms", BigInteger),
-    Column("error", Text),
-    Column("error_message", Text),
-    Column("traceback", Text),
+    Column("error", _text),
+    Column("error_message", _text),
+    Column("traceback", _text),
     Column("created_at_ms", BigInteger, nullable=False),
     sqlite_autoincrement=True,
 )
@@ -84,15 +98,26 @@ Index(
     sqlite_where=queue.c.parked_key.is_not(None),
     postgresql_where=queue.c.parked_key.is_not(None),
 )
+# `head` stands behind what is searched for: PostgreSQL leaves it out of the search, because the index has no other value.
 Index(
     "headrace_queue_head",
     queue.c.queue,
-    queue.c.head,
     queue.c.state,
     queue.c.partition,
+    queue.c.head,
     queue.c.position,
     sqlite_where=queue.c.head == 1,
     postgresql_where=queue.c.head == 1,
+)
+
+# Only rows that wait for a time have one: what is due is found without a look at those that are not.
+Index(
+    "headrace_queue_due",
+    queue.c.queue,
+    queue.c.partition,
+    queue.c.due_at_ms,
+    sqlite_where=queue.c.due_at_ms.is_not(None),
+    postgresql_where=queue.c.due_at_ms.is_not(None),
 )
 
 lease: Final = Table(
@@ -160,8 +185,14 @@ log: Final = Table(
     Column("partition", Integer, autoincrement=False),
     Column("position", BigInteger, autoincrement=False),
     Column("key", _id),
-    Column("envelope", LargeBinary, nullable=False),
-    Column("body", LargeBinary, nullable=False),
+    Column("envelope", _bytes, nullable=False),
+    Column("body", _bytes, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     PrimaryKeyConstraint("topic", "partition", "position"),
 )
+
+for _table in headrace_metadata.tables.values():
+    # Only InnoDB has transactions, and its rows are to take keys of this length whatever the server's defaults are.
+    for _product in ("mysql", "mariadb"):
+        _table.dialect_options[_product]["engine"] = "InnoDB"
+        _table.dialect_options[_product]["row_format"] = "DYNAMIC"

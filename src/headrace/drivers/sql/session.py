@@ -6,8 +6,19 @@ what to write instead; `begin_nested` is theirs to use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Concatenate, Final, NoReturn, ParamSpec, Protocol, TypeVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Final,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+)
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
@@ -17,6 +28,7 @@ from headrace.errors import UnitOfWorkError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
+    from sqlalchemy.ext.asyncio import async_sessionmaker
     from sqlalchemy.orm import SessionTransaction
 
 P = ParamSpec("P")
@@ -60,8 +72,8 @@ def refuse(call: str) -> NoReturn:
 class UnitSession(Session):
     """The synchronous session inside; here, because `run_sync` hands it to the user too."""
 
-    def __init__(self, *, owner: Owner, **options: object) -> None:
-        super().__init__(expire_on_commit=False, join_transaction_mode="rollback_only")
+    def __init__(self, *, owner: Owner, **options: Any) -> None:
+        super().__init__(**options, expire_on_commit=False, join_transaction_mode="rollback_only")
         self._owner = owner
 
     def get_bind(self, *args: object, **options: object) -> Connection:
@@ -112,9 +124,19 @@ class UnitSession(Session):
         self._owner.check()
         super().add(instance, _warn=_warn)
 
+    def expunge_all(self) -> None:
+        """Remove all objects; at once if there is none, as in a session that only executed statements."""
+        if not_empty(self):
+            super().expunge_all()
+
     def finish(self) -> None:
         """End the session after its transaction has ended: objects stay loaded and are detached."""
         super().close()
+
+
+def not_empty(session: Session) -> bool:
+    """True if the session has an object: a new, a loaded, a changed or a deleted one."""
+    return next(iter(session), None) is not None
 
 
 def _connected(owner: Owner) -> Connection:
@@ -126,9 +148,33 @@ def _connected(owner: Owner) -> Connection:
     return taken
 
 
-def make_session(owner: Owner) -> AsyncSession:
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """How a user's session factory makes sessions.
+
+    Args:
+        kind: the class.
+        options: of the factory, without what a unit decides: the connection, and that objects stay usable after the commit.
+    """
+
+    kind: type[AsyncSession] = AsyncSession
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @staticmethod
+    def of(factory: async_sessionmaker[AsyncSession]) -> Sessions:
+        """Those of a factory."""
+        options = {name: value for name, value in factory.kw.items() if name not in _UNITS_OWN}
+        return Sessions(factory.class_, options)
+
+
+_UNITS_OWN: Final = frozenset(
+    {"bind", "binds", "sync_session_class", "expire_on_commit", "join_transaction_mode"}
+)
+
+
+def make_session(owner: Owner, sessions: Sessions) -> AsyncSession:
     """The `AsyncSession` of a unit."""
-    return AsyncSession(sync_session_class=UnitSession, owner=owner)
+    return sessions.kind(sync_session_class=UnitSession, owner=owner, **sessions.options)
 
 
 _ENDS: Final = frozenset(

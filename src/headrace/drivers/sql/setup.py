@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import String, bindparam, inspect, select
+from sqlalchemy import String, bindparam, inspect, select, update
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from headrace.drivers.sql.schema import VERSION, headrace_metadata, meta
@@ -18,23 +18,46 @@ if TYPE_CHECKING:
 
     from headrace.drivers.sql.database import Database
 
+UPGRADES: Final[Mapping[int, Sequence[str]]] = {
+    # The head of a key is found by partition, and what is due without a look at the rest. There was only SQLite then.
+    1: (
+        "DROP INDEX headrace_queue_head",
+        "CREATE INDEX headrace_queue_head ON headrace_queue (queue, state, partition, head, position) WHERE head = 1",
+        "CREATE INDEX headrace_queue_due ON headrace_queue (queue, partition, due_at_ms) WHERE due_at_ms IS NOT NULL",
+    ),
+}
+"""The statements that bring tables of a version to the next one. `create_all` then makes tables that are new."""
+
 _ALL_APPS: Final = ""
+_raise_version: Final = (
+    update(meta)
+    .where(meta.c.app == _ALL_APPS, meta.c.name == "schema")
+    .values(value=bindparam("value", type_=String))
+)
 _read: Final = select(meta.c.value).where(
     meta.c.app == bindparam("a", type_=String), meta.c.name == bindparam("n", type_=String)
 )
 
 
 async def create_schema(database: Database, metadata: MetaData | None) -> None:
-    """Make the tables that do not exist, in one transaction.
+    """Make the tables that do not exist and bring older ones to this version, in one transaction.
 
     Raises:
-        SchemaVersionError: there are tables of another version; nothing was made.
+        SchemaVersionError: the tables are of a newer version; nothing was made.
     """
     async with database.writing() as link:
-        await greenlet_spawn(_create, link.join(), metadata)
-        insert = database.dialect.insert_new(meta)
-        values = {"app": _ALL_APPS, "name": "schema", "value": str(VERSION)}
-        await link.run([Step(insert, values)], commit=True)
+        # Of several processes that start at once one makes the tables, and the others find them.
+        for lock in database.dialect.schema_lock:
+            await link.execute(lock)
+        await link.open()
+        try:
+            await greenlet_spawn(_create, link.join(), metadata)
+            insert = database.dialect.insert_new(meta)
+            values = {"app": _ALL_APPS, "name": "schema", "value": str(VERSION)}
+            await link.run([Step(insert, values)], commit=True)
+        finally:
+            for unlock in database.dialect.schema_unlock:
+                await link.execute(unlock)
 
 
 async def fix_partitions(database: Database, app: str, partitions: int) -> None:
@@ -56,6 +79,24 @@ async def fix_partitions(database: Database, app: str, partitions: int) -> None:
         )
 
 
+async def check_schema(database: Database) -> None:
+    """Compare the version of the tables, and make nothing.
+
+    Raises:
+        SchemaVersionError: there are none, or they are of another version; says what to do.
+    """
+    async with database.engine.connect() as connection:
+        found = await connection.run_sync(_version)
+    if found is None:
+        raise SchemaVersionError(
+            "this database has no tables of Headrace, and SqlStorage(create=False) makes none: call"
+            " `await SqlStorage(url).create_schema()` in a step of the deployment, or add headrace_metadata to your migrations"
+            f" (with the row ('', 'schema', '{VERSION}') in headrace_meta)"
+        )
+    if found != VERSION:
+        raise _other_version(found)
+
+
 async def warnings(database: Database) -> Sequence[str]:
     """What is weaker than full durability."""
     async with database.engine.connect() as connection:
@@ -63,13 +104,34 @@ async def warnings(database: Database) -> Sequence[str]:
 
 
 def _create(connection: Connection, metadata: MetaData | None) -> None:
-    if inspect(connection).has_table(meta.name):
-        found = connection.execute(_read, {"a": _ALL_APPS, "n": "schema"}).scalar_one_or_none()
-        if found is not None and found != str(VERSION):
-            raise SchemaVersionError(
-                f"the tables of Headrace in this database have version {found}, and this Headrace has version {VERSION}:"
-                " install the Headrace that fits, or migrate the tables (headrace_metadata describes them for Alembic)"
-            )
+    found = _version(connection)
+    if found is not None:
+        if found > VERSION:
+            raise _other_version(found)
+        for version in range(found, VERSION):
+            for statement in UPGRADES[version]:
+                connection.exec_driver_sql(statement)
+        if found < VERSION:
+            connection.execute(_raise_version, {"value": str(VERSION)})
     headrace_metadata.create_all(connection)
     if metadata is not None:
         metadata.create_all(connection)
+
+
+def _version(connection: Connection) -> int | None:
+    if not inspect(connection).has_table(meta.name):
+        return None
+    found = connection.execute(_read, {"a": _ALL_APPS, "n": "schema"}).scalar_one_or_none()
+    return None if found is None else int(found)
+
+
+def _other_version(found: int) -> SchemaVersionError:
+    what = (
+        "install the Headrace that fits"
+        if found > VERSION
+        else "call `await SqlStorage(url).create_schema()` in a step of the deployment, which upgrades them, or migrate them with"
+        " Alembic (headrace_metadata describes them)"
+    )
+    return SchemaVersionError(
+        f"the tables of Headrace in this database have version {found}, and this Headrace has version {VERSION}: {what}"
+    )

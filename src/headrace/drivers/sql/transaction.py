@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from headrace.drivers.sql import outbox, parking
-from headrace.drivers.sql.fence import lease_values, lost, own
+from headrace.drivers.sql.fence import lost
 from headrace.drivers.sql.part import Part
 from headrace.drivers.sql.rows import failure_values, message_values
 from headrace.drivers.sql.savepoint import SqlSavepoint
-from headrace.drivers.sql.session import UnitConnection, refuse
-from headrace.drivers.sql.steps import CommitFailed, Outcome, Step, Unexpected
+from headrace.drivers.sql.session import Sessions, UnitConnection, refuse
+from headrace.drivers.sql.statements import delay_ms, lease_values, promote
+from headrace.drivers.sql.steps import CommitFailed, Outcome, Step, Unexpected, Values
 from headrace.errors import CommitOutcomeUnknown, UnitOfWorkClosed, UnitOfWorkError
 from headrace.storage import Failure, Lease, State, Stored, Verdict, outbox_queue
 
 if TYPE_CHECKING:
-    from sqlalchemy import Insert
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -34,13 +34,13 @@ class Place:
         database: the engine and its turn.
         app: whose outbox is filled.
         partitions: of that outbox.
-        see: the statement that records a message in the inbox.
+        sessions: how sessions for handlers are made.
     """
 
     database: Database
     app: str
     partitions: int
-    see: Insert
+    sessions: Sessions
 
 
 class SqlTransaction:
@@ -56,9 +56,10 @@ class SqlTransaction:
         self._database = place.database
         self._read_only = read_only
         self._link: Link | None = None
-        self._part = Part(self, place.database.engine)
+        self._part = Part(self, place.database.engine, place.sessions)
         self._staged: list[Step] = []
         self._outbox: list[Message] = []
+        self._deferred: list[Values] = []
         # The leases that this transaction writes under, and those whose rows it has locked.
         self._leases: list[Lease] = []
         self._owned: set[Lease] = set()
@@ -70,7 +71,8 @@ class SqlTransaction:
     @property
     def touched(self) -> bool:
         """See `Transaction.touched`."""
-        return self._link is not None or bool(self._staged or self._outbox or self._part.unflushed)
+        waiting = self._staged or self._outbox or self._deferred or self._part.unflushed
+        return self._link is not None or bool(waiting)
 
     @property
     def doomed(self) -> BaseException | None:
@@ -102,42 +104,43 @@ class SqlTransaction:
     ) -> Sequence[Verdict]:
         """See `Transaction.admit`."""
         self._write("admit a message")
-        ids = [(m.envelope.source, m.envelope.id) for m in messages]
-        # The order of the ids, and of equal ones the order of the messages: the first of them is the one that is NEW.
-        order = sorted(range(len(ids)), key=ids.__getitem__)
+        # In sorted order, so that two transactions that share some ids never wait for each other.
+        ids = sorted({(m.envelope.source, m.envelope.id) for m in messages})
         keys = list(dict.fromkeys((m.topic, m.key) for m in messages if m.key is not None))
-        steps = [own(lease), *self._take_staged()]
+        say = self._database.statements
+        steps = [self._own(lease), *self._take_staged()]
         first = len(steps)
-        for index in order:
-            source, id_ = ids[index]
-            values = {"i_group": group, "i_source": source, "i_id": id_}
-            steps.append(Step(self._place.see, values))
-        for topic, key in keys:
-            held = {"l_queue": lease.queue, "m_topic": topic, "m_key": key}
-            steps.append(Step(parking.held, held))
+        steps.extend(say.admit(lease, group, ids, keys))
         found = (await self._run(steps, lease))[first:]
-        new = {index for index, outcome in zip(order, found, strict=False) if outcome.count}
-        holds = {key for key, outcome in zip(keys, found[len(ids) :], strict=True) if outcome.rows}
-        return [
-            Verdict.DUPLICATE
-            if index not in new
-            else Verdict.HELD
-            if (message.topic, message.key) in holds
-            else Verdict.NEW
-            for index, message in enumerate(messages)
-        ]
+        new, holds = say.admitted(ids, keys, found)
+        if say.stale_after_waiting and keys and len(new) < len(ids):
+            holds = say.held(keys, await self._run(say.holds(lease, keys)))
+        left = set(new)
+        verdicts: list[Verdict] = []
+        for message in messages:
+            id_ = (message.envelope.source, message.envelope.id)
+            if id_ not in left:
+                verdicts.append(Verdict.DUPLICATE)
+            elif (message.topic, message.key) in holds:
+                verdicts.append(Verdict.HELD)
+            else:
+                verdicts.append(Verdict.NEW)
+            # Of several with one id the first is new.
+            left.discard(id_)
+        return verdicts
 
     async def end_part(self) -> None:
         """See `Transaction.end_part`."""
         self.check()
-        await self._part.end()
-        self._part = Part(self, self._database.engine)
+        if self._part.used:
+            await self._part.end()
+            self._part = Part(self, self._database.engine, self._place.sessions)
 
     async def resume(self, lease: Lease, stored: Stored) -> bool:
         """See `Transaction.resume`."""
         self._write("resume a parked message")
         values = {"r_position": stored.position}
-        steps = [own(lease), *self._take_staged(), Step(parking.may_run, values)]
+        steps = [self._own(lease), *self._take_staged(), Step(parking.may_run, values)]
         found = await self._run(steps, lease)
         if not found[-1].rows:
             return False
@@ -180,15 +183,21 @@ class SqlTransaction:
     def advance(self, lease: Lease, position: str) -> None:
         """See `Transaction.advance`."""
         self._write("move a position")
-        values = {**lease_values(lease), "l_position": position}
         self._leases.append(lease)
-        self._staged.append(Step(parking.advance, values, expects=1))
+        say = self._database.statements
+        self._staged.append(say.advance(lease, position, owned=lease in self._owned))
 
     def enqueue(self, messages: Sequence[Message]) -> None:
         """See `Transaction.enqueue`."""
         if messages:
             self._write("enqueue a message")
             self._outbox.extend(messages)
+
+    def defer(self, queue: str, messages: Sequence[tuple[int, Message]]) -> None:
+        """See `Transaction.defer`."""
+        if messages:
+            self._write("defer a message")
+            self._deferred.extend(outbox.defer_values(queue, p, m) for p, m in messages)
 
     async def savepoint(self) -> SqlSavepoint:
         """See `Transaction.savepoint`."""
@@ -199,12 +208,15 @@ class SqlTransaction:
         nested = await session.begin_nested()
         # The session begins its savepoint when it next needs the connection; writes beside it must be inside, too.
         await session.connection()
-        return SqlSavepoint(self, nested, len(self._staged), len(self._outbox))
+        waiting = (len(self._staged), len(self._outbox), len(self._deferred))
+        return SqlSavepoint(self, nested, waiting)
 
-    def back_to(self, staged: int, enqueued: int) -> None:
-        """Forget what was staged and enqueued after these numbers, and a doom that a savepoint undoes."""
+    def back_to(self, waiting: tuple[int, int, int]) -> None:
+        """Forget what was staged, enqueued and deferred after these numbers, and a doom that a savepoint undoes."""
+        staged, enqueued, deferred = waiting
         del self._staged[staged:]
         del self._outbox[enqueued:]
+        del self._deferred[deferred:]
         # The database gives up locks that were taken since.
         self._owned.clear()
         if self._doomed is not None and self._database.dialect.recoverable(self._doomed):
@@ -233,11 +245,11 @@ class SqlTransaction:
                 " and rolled the unit back: let the cancellation end the handler"
             )
         steps = list(self._take_staged())
-        if self._outbox:
+        if self._outbox or self._deferred:
             name = outbox_queue(self._place.app)
             count = self._place.partitions
             rows = [outbox.enqueue_values(name, count, message) for message in self._outbox]
-            steps.append(Step(outbox.enqueue, rows))
+            steps.append(self._database.statements.enqueue([*rows, *self._deferred]))
         self._own_end = True
         try:
             await link.run(steps, commit=True)
@@ -253,6 +265,7 @@ class SqlTransaction:
         self._ended = how
         self._staged.clear()
         self._outbox.clear()
+        self._deferred.clear()
         link, self._link = self._link, None
         self._own_end = True
         try:
@@ -264,12 +277,21 @@ class SqlTransaction:
     async def connect(self) -> Connection:
         """The connection for a statement of the user's; begins the transaction if this is the first."""
         self.check()
-        return (await self._connect()).join()
+        link = await self._connect()
+        if not link.begun:
+            try:
+                await link.open()
+            except Exception as error:
+                fault = self._fault(error)
+                self.doom(fault)
+                raise fault from error
+        return link.join()
 
     @property
     def taken(self) -> Connection | None:
-        """The connection, if one was taken."""
-        return self._link.join() if self._link is not None else None
+        """The connection, if one was taken and has begun its transaction."""
+        link = self._link
+        return link.join() if link is not None and link.begun else None
 
     def check(self) -> None:
         """Raise the doom, or `UnitOfWorkClosed`."""
@@ -326,10 +348,13 @@ class SqlTransaction:
                 )
             )
 
+    def _own(self, lease: Lease) -> Step:
+        return self._database.statements.own(lease, isolation=self._database.dialect.isolation)
+
     def _fence(self, lease: Lease) -> None:
         if lease not in self._owned:
             self._leases.append(lease)
-            self._staged.append(own(lease))
+            self._staged.append(self._own(lease))
 
     def _take_staged(self) -> Sequence[Step]:
         staged, self._staged = self._staged, []
@@ -373,13 +398,3 @@ class SqlTransaction:
         return UnitOfWorkError(
             f"a parked message that this unit of work had resumed was gone at the commit ({values}): nothing was changed"
         )
-
-
-def promote(queue: str, topic: str, key: str) -> Step:
-    """The step that lets the next message of a key run, after the one before it was deleted."""
-    return Step(parking.promote, {"h_queue": queue, "h_topic": topic, "h_key": key})
-
-
-def delay_ms(state: State, delay_seconds: float) -> int | None:
-    """The delay as the database takes it; None for a state that waits for no time."""
-    return round(delay_seconds * 1000) if state is State.WAITING else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headrace.testing.conformance.storage_batches import BatchClauses
+from headrace.testing.conformance.storage_deferred import DeferredClauses
 from headrace.testing.conformance.storage_inbox import InboxClauses
 from headrace.testing.conformance.storage_leases import LeaseClauses
 from headrace.testing.conformance.storage_life import LifeClauses
@@ -17,6 +18,7 @@ class StorageKit(
     InboxClauses,
     BatchClauses,
     ParkedClauses,
+    DeferredClauses,
     LeaseClauses,
     LifeClauses,
 ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from headrace.errors import LeaseLost
+from headrace.errors import LeaseLost, StorageUnavailable
 from headrace.leases import clock
 from headrace.storage import Lease, LeaseGrant, State, Storage, Verdict, group_queue
 from headrace.testing.conformance.kit import holds, only, refused, same
@@ -75,7 +75,26 @@ class LeaseClauses(StorageSteps):
             await self.pass_seconds(self.short_seconds * 1.2)
             taken = await self.lease(storage, "b")
             holds(taken.token > died.token, f"token {taken.token} after {died.token}")
-            same((taken.owner, taken.unclean), ("b", True))
+            same((taken.owner, taken.unclean, taken.taken_from), ("b", True, "a"))
+            same((await self.lease(storage, "b")).taken_from, None, "taken from, of a renewal")
+
+    async def test_owners_are_told(self) -> None:
+        """`owners` tells who has a partition and for how long, also if the time is over; None once it is given back (G13)."""
+        async with self.running() as storage:
+            same(await storage.owners(QUEUE), {}, "the owners of a queue that nobody had")
+            grant = await self._grant(storage, "a", 2)
+            owners = await storage.owners(QUEUE)
+            same({p: owner and owner.name for p, owner in owners.items()}, {0: "a", 1: "a"})
+            left = [owner.expires_seconds for owner in owners.values() if owner]
+            holds(all(0 < each <= LONG_SECONDS for each in left), f"the leases end in {left} s")
+            await storage.release(QUEUE, "a", grant.held, leaving=True)
+            same(await storage.owners(QUEUE), {0: None, 1: None}, "the owners after a release")
+            await self.lease(storage, "b", seconds=self.short_seconds)
+            await self.pass_seconds(self.short_seconds * 1.2)
+            died = (await storage.owners(QUEUE))[0]
+            holds(died is not None, "who died without a release is not told")
+            if died is not None:
+                same((died.name, died.expires_seconds <= 0), ("b", True))
 
     async def test_a_released_lease_is_clean(self) -> None:
         """What was given back is free at once and not marked unclean (G10)."""
@@ -234,11 +253,12 @@ class LeaseClauses(StorageSteps):
                 await transaction.admit(lease, GROUP, [message()])
                 transaction.advance(lease, "7")
                 await self.pass_seconds(self.short_seconds * 1.2)
-                takeover = await self.started(self.lease(storage, "b"))
+                takeover = await self.started(self._taken(storage, "b"))
                 try:
                     await transaction.commit()
                     won = True
-                except LeaseLost:
+                except (LeaseLost, StorageUnavailable):
+                    # A server may also have ended what was idle for longer than the lease.
                     won = False
             taken = await self.in_time(takeover)
             same(taken.position, "7" if won else None, "the position that the new owner got")
@@ -273,6 +293,12 @@ class LeaseClauses(StorageSteps):
         self, storage: Storage, owner: str, partitions: int, *, seconds: float = LONG_SECONDS
     ) -> LeaseGrant:
         return await storage.lease(QUEUE, owner, partitions=partitions, seconds=seconds)
+
+    async def _taken(self, storage: Storage, owner: str) -> Lease:
+        """The lease, asked for as often as it takes: nobody need wait for a transaction that works under it."""
+        while not (grant := await self._grant(storage, owner, 1)).held:
+            await self.pass_seconds(self.patience_seconds)
+        return grant.held[0]
 
     async def _held(self, storage: Storage, owner: str) -> list[int]:
         return self._partitions(await self._grant(storage, owner, 1))

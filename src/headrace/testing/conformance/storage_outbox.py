@@ -180,6 +180,26 @@ class OutboxClauses(StorageSteps):
             same(await storage.drop([row.position]), 1, "the number dropped")
             same(texts(await self.outbox(storage)), [b"1"])
 
+    async def test_all_behind_a_dead_letter_go_in_order_when_it_is_redriven(self) -> None:
+        """However many a dead letter held, and added before and after it was seen: it goes first, then they in order (G9)."""
+        async with self.running() as storage:
+            row, sent = await self._long_hold(storage)
+            same(await storage.redrive([row.position]), 1, "the number redriven")
+            late = message(data=b"late")
+            await self.enqueue(storage, late)
+            drained = await self._drained_by(storage, 100)
+            same(drained, [*bodies(sent), b"late"], "what was drained")
+
+    async def test_all_behind_a_dead_letter_go_in_order_when_it_is_dropped(self) -> None:
+        """However many a dead letter held, and added before and after it was seen: they go in order (G9)."""
+        async with self.running() as storage:
+            row, sent = await self._long_hold(storage)
+            same(await storage.drop([row.position]), 1, "the number dropped")
+            late = message(data=b"late")
+            await self.enqueue(storage, late)
+            drained = await self._drained_by(storage, 100)
+            same(drained, [*bodies(sent[1:]), b"late"], "what was drained")
+
     async def test_deletion_is_by_number(self) -> None:
         """`delete` removes the rows named and none between them, and may be repeated (G6)."""
         async with self.running() as storage:
@@ -244,10 +264,29 @@ class OutboxClauses(StorageSteps):
             await storage.delete([row.position for row in rows])
         return texts(rows)
 
+    async def _long_hold(self, storage: Storage) -> tuple[Stored, list[Message]]:
+        """A dead letter that has held many for a while, and those, the dead one first."""
+        sent = numbered(1300)
+        await self.enqueue(storage, *sent[:1200], message("other", b"other"))
+        row = await self._kill(storage, sent[0])
+        same(texts(await self.outbox(storage, limit=5)), [b"other"], "what it does not hold")
+        await self.enqueue(storage, *sent[1200:])
+        same(await self._drained_by(storage, 5), [b"other"], "what it does not hold")
+        return row, sent
+
+    async def _drained_by(self, storage: Storage, limit: int) -> list[bytes]:
+        """What a relay would publish, so many at a time, until nothing is left."""
+        found: list[bytes] = []
+        while rows := await self.outbox(storage, limit=limit):
+            await storage.delete([row.position for row in rows])
+            found += texts(rows)
+        return found
+
     async def _kill(self, storage: Storage, dead: Message) -> Stored:
         """What the relay does with a message that the broker refuses for good."""
         grant = await storage.lease(OUTBOX, "relay", partitions=PARTITIONS, seconds=300.0)
-        row = only([row for row in await self.outbox(storage) if row.message == dead])
+        rows = await self.outbox(storage, limit=2000)
+        row = only([row for row in rows if row.message == dead])
         lease = grant.held[row.partition]
         await storage.repark(lease, row, state=State.DEAD, failure=BOOM, attempts=1)
         return row

@@ -85,12 +85,13 @@ class ParkedClauses(StorageSteps):
             same(await self.resume(storage, lease, first), False, "resume of a row that is not due")
 
     async def test_an_attempt_is_counted_before_it_runs(self) -> None:
-        """`attempt` adds one to the stored count, and answers False for a row that is gone or may not run (G9)."""
+        """`attempt` counts one more, once if repeated, and answers False for a row that is gone or may not run (G9)."""
         async with self.running() as storage:
             lease = await self.lease(storage)
             await self.park(storage, lease, message("a"), state=State.READY, attempts=1)
             row = only(await self.runnable(storage))
-            same(await storage.attempt(lease, row), True)
+            for _ in range(2):  # an outage may hide the answer of the first
+                same(await storage.attempt(lease, row), True)
             same([row.attempts for row in await self.runnable(storage)], [2], "the stored attempts")
             same(await self.resume(storage, lease, row), True)
             same(await storage.attempt(lease, row), False, "the attempt of a row that is gone")

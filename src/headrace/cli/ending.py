@@ -1,0 +1,60 @@
+"""How commands end: the exit codes, which docs/worker.md explains, and the words for people."""
+
+from __future__ import annotations
+
+import enum
+import sys
+import traceback
+from typing import NoReturn
+
+import typer
+
+from headrace.errors import BrokerUnavailable, HeadraceError, StorageBusy, StorageUnavailable
+
+
+class Code(enum.IntEnum):
+    """What an exit code of the command tells whoever started it."""
+
+    DONE = 0
+    FAULT = 1
+    """The app is wired or configured wrongly, or raised while it was made or started: starting again will not help."""
+    USAGE = 2
+    """The command line cannot be used: an unknown option, or no app where it says."""
+    UNREACHABLE = 3
+    """Database or broker could not be reached at the start: try again later."""
+    CUT = 4
+    """It stopped before all running work had ended; that is rolled back and done again by whoever is next."""
+
+
+class Fault(Exception):
+    """A command cannot go on.
+
+    Args:
+        text: for people: what happened and what to do.
+        code: what the process exits with.
+    """
+
+    def __init__(self, text: str, code: Code) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def end(fault: Fault) -> NoReturn:
+    """Say what is wrong on the error stream, and exit."""
+    sys.stderr.write(f"headrace: {fault}\n")
+    raise typer.Exit(fault.code)
+
+
+def fault_of(what: str, error: Exception) -> Fault:
+    """An error that an app raised, as the end of a command.
+
+    Args:
+        what: what was being done, as the beginning of a sentence.
+        error: Headrace's own explain themselves; of others the traceback is shown.
+    """
+    if isinstance(error, StorageUnavailable | StorageBusy | BrokerUnavailable):
+        return Fault(f"{what}: {error}", Code.UNREACHABLE)
+    if isinstance(error, HeadraceError):
+        return Fault(f"{what}: {error}", Code.FAULT)
+    text = "".join(traceback.format_exception(error))
+    return Fault(f"{what}: {type(error).__name__}: {error}\n{text.rstrip()}", Code.FAULT)

@@ -1,0 +1,88 @@
+"""`headrace worker`: relay and consumers as a process of their own."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import signal
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from headrace.app import Role
+from headrace.cli.ending import Code, Fault, end, fault_of
+from headrace.cli.loading import load
+from headrace.cli.processes import Processes, command_of
+from headrace.cli.running import restricted, run
+from headrace.cli.stopping import Stopping
+
+
+class Only(enum.StrEnum):
+    """What a worker may be restricted to."""
+
+    RELAY = "relay"
+    CONSUME = "consume"
+
+
+class Level(enum.StrEnum):
+    """The least grave records that are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def worker(
+    app: Annotated[str, typer.Argument(metavar="APP", help="module:app, or module:make().")],
+    only: Annotated[
+        list[Only] | None,
+        typer.Option(help="Take this role alone; may be given twice. Default: relay and consume."),
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="How many processes; one that dies is started again.")
+    ] = 1,
+    log_level: Annotated[
+        Level, typer.Option(help="The least grave records written, unless the app sets up logging.")
+    ] = Level.INFO,
+    until_end_of_input: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Relay the outbox and consume, until SIGTERM or SIGINT; these drain, a second one stops at once.
+
+    Exit codes: 0 drained, 1 the app is wired or configured wrongly, 2 the command line is wrong, 3 database or broker could not
+    be reached at the start, 4 stopped before all running work had ended.
+    """
+    roles: list[Role] = [_ROLES[one] for one in dict.fromkeys(only or Only)]
+    code: int = Code.DONE
+    # Until something has begun. Not a KeyboardInterrupt: one that comes in a callback of an import is lost.
+    signal.signal(signal.SIGINT, _leave)
+    try:
+        loaded, limits = restricted(load(app), roles)
+        _set_up_logging(log_level)
+        if processes == 1:
+            code = run(loaded, limits, Stopping(), until_end_of_input=until_end_of_input)
+        else:
+            loaded.check()
+            children = Processes(command_of(app, roles, log_level), processes, loaded.telemetry)
+            code = children.run(Stopping(children.kill), limits.drain_seconds)
+    except Fault as fault:
+        end(fault)
+    except Exception as error:
+        end(fault_of(app, error))
+    raise typer.Exit(code)
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    Stopping().end(Code.DONE)
+
+
+_ROLES: dict[Only, Role] = {Only.RELAY: "relay", Only.CONSUME: "consume"}
+
+
+def _set_up_logging(level: Level) -> None:
+    """Records go to the error stream. Does nothing if the app's module has set up the root logger."""
+    logging.basicConfig(
+        level=level.upper(),
+        format="%(asctime)s %(process)d %(levelname)-7s %(name)s: %(message)s",
+    )

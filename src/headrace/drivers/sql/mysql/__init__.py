@@ -1,0 +1,1 @@
+"""MariaDB and MySQL: the dialect, its errors and statements, and the line to a connection of asyncmy."""

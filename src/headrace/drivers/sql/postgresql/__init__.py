@@ -1,0 +1,1 @@
+"""PostgreSQL: the dialect, its statements, and lines to connections of asyncpg and psycopg."""

@@ -1,0 +1,1 @@
+"""SQLite: the dialect, and connections of Headrace's own."""
