@@ -12,4 +12,4 @@ from examples.flights.settings import Settings
 settings = Settings.from_environment()
 log = FlightLog(settings)
 storage = make_storage(settings)
-app = make_app(log, storage)
+app = make_app(settings, log, storage)

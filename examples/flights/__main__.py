@@ -17,6 +17,7 @@ from examples.flights import app, log, settings, storage
 from examples.flights.fetch import NoFlights
 from examples.flights.figures import Figures, expected
 from examples.flights.flying import Flying
+from examples.flights.forget import forget
 from examples.flights.progress import view_for
 from examples.flights.reconcile import compared, differences
 from examples.flights.replay import FindPlace, FinishReplay
@@ -70,20 +71,19 @@ async def reconcile(console: Console, read: Figures, wanted: Figures) -> int:
 async def prepare(console: Console, *, fresh: bool) -> None:
     """Start over if asked for, or if the last replay was finished."""
     settings.folder.mkdir(parents=True, exist_ok=True)
-    if not fresh and settings.database.exists():
+    if not fresh and (settings.storage or settings.database.exists()):
         async with app:
             place = await app.send(FindPlace())
         if place is not None and place.log != log.name:
             raise NoFlights(
-                f"{settings.database} was made from {place.log}, and this is {log.name}. "
+                f"{settings.place} was made from {place.log}, and this is {log.name}. "
                 f"To start over: python -m examples.flights --fresh"
             )
         fresh = place is not None and place.finished
         if fresh:
             console.print("the last replay was finished and reconciled: starting afresh")
     if fresh:
-        for ending in ("", "-wal", "-shm"):
-            settings.database.with_name(settings.database.name + ending).unlink(missing_ok=True)
+        await forget(settings)
 
 
 async def run(console: Console, *, fresh: bool) -> int:
@@ -105,10 +105,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m examples.flights", description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="forget what was replayed before")
-    fresh = parser.parse_args(arguments).fresh
+    parser.add_argument(
+        "--engines", action="store_true", help="fly on every pair of storage and broker found here"
+    )
+    given = parser.parse_args(arguments)
     console = Console(highlight=False)
     try:
-        return asyncio.run(run(console, fresh=fresh))
+        if given.engines:
+            from examples.flights.pairs import fly_all  # here: it needs what tests need
+
+            return fly_all(console)
+        return asyncio.run(run(console, fresh=given.fresh))
     except NoFlights as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         return 2

@@ -14,17 +14,17 @@ from headrace.drivers.sql import SqlStorage
 
 def make_storage(settings: Settings) -> SqlStorage:
     """The storage on the database of these settings."""
-    return SqlStorage(f"sqlite+aiosqlite:///{settings.database}", metadata=tables.metadata)
+    return SqlStorage(settings.url, metadata=tables.metadata)
 
 
-def make_app(log: FlightLog, storage: SqlStorage) -> Headrace:
+def make_app(settings: Settings, log: FlightLog, storage: SqlStorage) -> Headrace:
     """The flights application. Nothing is read or opened before it starts."""
     return Headrace(
-        "flights",
+        f"flights{settings.run}",
         modules=[operations, statistics, replays],
         providers=[log],
         storage=storage,
-        broker="sql://",
+        broker=settings.broker,
         # Counting is quick and cannot fail for one message alone: 100 may share a transaction and its fsync.
         subscriptions=[Subscription(batch=100)],
         # A demo is killed and run again at once: then its partitions are free after 3 seconds, not after 15.

@@ -82,7 +82,11 @@ class FlightLog:
     @cached_property
     def flights(self) -> Sequence[Flight]:
         """In the order of the file."""
-        return list(read_flights(file_of(self._settings), read_airports()))
+        flights = list(read_flights(file_of(self._settings), read_airports()))
+        if self._settings.days:
+            days = sorted({flight.scheduled_at.date() for flight in flights})[: self._settings.days]
+            flights = [flight for flight in flights if flight.scheduled_at.date() in days]
+        return flights
 
     @cached_property
     def happenings(self) -> Sequence[Happening]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 
 from headrace import Command, DomainEvent, NotificationEvent
 
-TOPIC = "flights"
+# A topic belongs to the class. A broker keeps what an earlier run left in it, so a run may have a topic of its own.
+TOPIC = f"flights{os.environ.get('FLIGHTS_RUN', '')}"
 
 # Commands -------------------------------------------------------------------------------------------------------------
 

@@ -4,37 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from examples.flights import tables
 from examples.flights.figures import AircraftFigures, DelayFigures
+from examples.flights.upsert import Upsert
 
-DEPARTED = text(
+DEPARTED = Upsert(
     "INSERT INTO delays (carrier, airport, departures, departure_minutes)"
     " VALUES (:carrier, :airport, 1, :minutes) ON CONFLICT (carrier, airport) DO UPDATE"
-    " SET departures = departures + 1, departure_minutes = departure_minutes + :minutes"
+    " SET departures = delays.departures + 1,"
+    " departure_minutes = delays.departure_minutes + :minutes"
 )
-LANDED = text(
+LANDED = Upsert(
     "INSERT INTO delays (carrier, airport, landings, landings_timed, landing_minutes)"
     " VALUES (:carrier, :airport, 1, :timed, :minutes) ON CONFLICT (carrier, airport) DO UPDATE"
-    " SET landings = landings + 1, landings_timed = landings_timed + :timed,"
-    " landing_minutes = landing_minutes + :minutes"
+    " SET landings = delays.landings + 1, landings_timed = delays.landings_timed + :timed,"
+    " landing_minutes = delays.landing_minutes + :minutes"
 )
-CANCELLED = text(
+CANCELLED = Upsert(
     "INSERT INTO delays (carrier, airport, cancellations) VALUES (:carrier, :airport, 1)"
-    " ON CONFLICT (carrier, airport) DO UPDATE SET cancellations = cancellations + 1"
+    " ON CONFLICT (carrier, airport) DO UPDATE SET cancellations = delays.cancellations + 1"
 )
-DELAYED_LONG = text(
+DELAYED_LONG = Upsert(
     "INSERT INTO delays (carrier, airport, long_delays) VALUES (:carrier, :airport, 1)"
-    " ON CONFLICT (carrier, airport) DO UPDATE SET long_delays = long_delays + 1"
+    " ON CONFLICT (carrier, airport) DO UPDATE SET long_delays = delays.long_delays + 1"
 )
 # What is told of an aircraft must come strictly later in its life than what was told before: nothing twice, nothing swapped.
-HEARD = text(
+HEARD = Upsert(
     "INSERT INTO whereabouts (tailnum, place, heard, last_stamp, out_of_order)"
     " VALUES (:tailnum, :place, 1, :stamp, 0) ON CONFLICT (tailnum) DO UPDATE"
-    " SET place = coalesce(:place, place), heard = heard + 1, last_stamp = :stamp,"
-    " out_of_order = out_of_order + (:stamp <= last_stamp)"
+    " SET place = coalesce(:place, whereabouts.place), heard = whereabouts.heard + 1,"
+    " out_of_order = whereabouts.out_of_order"
+    " + CASE WHEN :stamp <= whereabouts.last_stamp THEN 1 ELSE 0 END, last_stamp = :stamp"
 )
 
 
@@ -46,18 +49,24 @@ class Delays:
 
     async def departed(self, carrier: str, airport: str, minutes: int) -> None:
         values = {"carrier": carrier, "airport": airport, "minutes": minutes}
-        await self._connection.execute(DEPARTED, values)
+        await self._connection.execute(DEPARTED.on(self._connection), values)
 
     async def landed(self, carrier: str, airport: str, minutes: int | None) -> None:
         """A landing whose delay is not known counts as a landing, and not in the mean delay."""
         values = {"carrier": carrier, "airport": airport, "minutes": minutes or 0}
-        await self._connection.execute(LANDED, {**values, "timed": int(minutes is not None)})
+        await self._connection.execute(
+            LANDED.on(self._connection), {**values, "timed": int(minutes is not None)}
+        )
 
     async def cancelled(self, carrier: str, airport: str) -> None:
-        await self._connection.execute(CANCELLED, {"carrier": carrier, "airport": airport})
+        await self._connection.execute(
+            CANCELLED.on(self._connection), {"carrier": carrier, "airport": airport}
+        )
 
     async def delayed_long(self, carrier: str, airport: str) -> None:
-        await self._connection.execute(DELAYED_LONG, {"carrier": carrier, "airport": airport})
+        await self._connection.execute(
+            DELAYED_LONG.on(self._connection), {"carrier": carrier, "airport": airport}
+        )
 
     async def all(self) -> Mapping[tuple[str, str], DelayFigures]:
         rows = await self._connection.execute(select(tables.delays))
@@ -74,7 +83,7 @@ class Whereabouts:
         """Note what was told of an aircraft. `place` None leaves it where it is; no aircraft has no place."""
         if tailnum is not None:
             values = {"tailnum": tailnum, "stamp": stamp, "place": place}
-            await self._connection.execute(HEARD, values)
+            await self._connection.execute(HEARD.on(self._connection), values)
 
     async def all(self) -> Mapping[str, AircraftFigures]:
         table = tables.whereabouts.c

@@ -12,9 +12,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from examples.flights.log import FlightLog
+from examples.flights.upsert import Upsert
 from headrace import Command, Module, Query, RequestHandler, RequestMediator
 
-SAVE = text(
+SAVE = Upsert(
     "INSERT INTO replay (id, log, place, finished) VALUES (1, :log, :place, :finished)"
     " ON CONFLICT (id) DO UPDATE SET log = :log, place = :place, finished = :finished"
 )
@@ -56,7 +57,7 @@ class Places:
 
     async def save(self, place: Place) -> None:
         values = {"log": place.log, "place": place.done, "finished": int(place.finished)}
-        await self._connection.execute(SAVE, values)
+        await self._connection.execute(SAVE.on(self._connection), values)
 
 
 replays = Module("replay", providers=[Places])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Integer, MetaData, Table, Text
+from sqlalchemy import Column, Integer, MetaData, String, Table, Text
 
 metadata = MetaData()
+# MariaDB wants to know how long a key may be.
+NAME = String(100)
 
 # The write model: what the commands decide on.
 
 flights = Table(
     "flights",
     metadata,
-    Column("id", Text, primary_key=True),
+    Column("id", NAME, primary_key=True),
     Column("carrier", Text, nullable=False),
     Column("tailnum", Text),
     Column("origin", Text, nullable=False),
@@ -25,8 +27,8 @@ flights = Table(
 delays = Table(
     "delays",
     metadata,
-    Column("carrier", Text, primary_key=True),
-    Column("airport", Text, primary_key=True),
+    Column("carrier", NAME, primary_key=True),
+    Column("airport", NAME, primary_key=True),
     Column("departures", Integer, nullable=False, server_default="0"),
     Column("departure_minutes", Integer, nullable=False, server_default="0"),
     Column("long_delays", Integer, nullable=False, server_default="0"),
@@ -40,7 +42,7 @@ delays = Table(
 whereabouts = Table(
     "whereabouts",
     metadata,
-    Column("tailnum", Text, primary_key=True),
+    Column("tailnum", NAME, primary_key=True),
     Column("place", Text),
     Column("heard", Integer, nullable=False),
     Column("last_stamp", Text, nullable=False),

@@ -11,10 +11,8 @@ ADD = text(
     "INSERT INTO flights (id, carrier, tailnum, origin, dest, state)"
     " VALUES (:id, :carrier, :tailnum, :origin, :dest, :state)"
 )
-LAND = text(
-    "UPDATE flights SET state = 'landed' WHERE id = :id AND state = 'departed'"
-    " RETURNING carrier, tailnum, dest"
-)
+LAND = text("UPDATE flights SET state = 'landed' WHERE id = :id AND state = 'departed'")
+FIND = text("SELECT carrier, tailnum, dest FROM flights WHERE id = :id")
 
 
 class NotInTheAir(Exception):
@@ -51,7 +49,8 @@ class Flights:
         Raises:
             NotInTheAir: it is not in the air.
         """
-        row = (await self._connection.execute(LAND, {"id": flight_id})).one_or_none()
-        if row is None:
+        landed = await self._connection.execute(LAND, {"id": flight_id})
+        if landed.rowcount != 1:
             raise NotInTheAir(f"flight {flight_id} is to land, but is not in the air")
+        row = (await self._connection.execute(FIND, {"id": flight_id})).one()
         return Landed(row.carrier, row.tailnum, row.dest)

@@ -1,4 +1,4 @@
-"""Processes on one file: started, killed, stopped, woken and finished by a test."""
+"""Processes on one database and broker: started, killed, stopped, woken and finished by a test."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from tests.faults.world import World
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WORKER = (sys.executable, "-m", "tests.faults.worker")
@@ -40,11 +42,11 @@ class Worker:
             text=True,
         )
 
-    def start(self) -> None:
-        """Let it start its app; returns when it is about to."""
+    def start(self, word: str = "go") -> None:
+        """Let it start its app, to send ("go") or to "finish"; returns when it is about to."""
         assert self.process.stdin is not None
         self.until("ready")
-        self.process.stdin.write("go\n")
+        self.process.stdin.write(f"{word}\n")
         self.process.stdin.flush()
         self.until("starting")
 
@@ -104,13 +106,23 @@ class Fleet:
     """The processes of one run. Spares are started ahead, so that a kill is followed by a start at once.
 
     Args:
-        folder: for the file, the answers and the logs.
+        folder: for the answers and the logs.
         seed: decides everything but the machine's timing.
         pace: the mean pause of each of four senders in a process, in seconds.
-        spares: processes that wait with their imports done.
+        spares: processes that wait with their imports done. The last of them finishes.
+        world: the engines; default SQLite in the folder, topics in the same file.
     """
 
-    def __init__(self, folder: Path, seed: int, *, pace: float, spares: int = 2) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        *,
+        pace: float,
+        spares: int = 2,
+        world: World | None = None,
+    ) -> None:
+        (world or World.on_file(folder)).settle_down(folder)
         self.folder = folder
         self.seed = seed
         self.pace = pace
@@ -132,6 +144,7 @@ class Fleet:
         worker = self._spares.pop(0)
         self.workers.append(worker)
         worker.start()
+        self.note(f"let {worker.name} start")
         return worker
 
     def kill(self, worker: Worker) -> None:
@@ -141,7 +154,11 @@ class Fleet:
         worker.kill()
         assert not ended, f"{worker.name} ended by itself: see {self.folder / worker.name}.log"
         self.kills += 1
-        self.diary.append(f"{time.monotonic() - self._began:.3f} killed {worker.name}")
+        self.note(f"killed {worker.name}")
+
+    def note(self, what: str) -> None:
+        """Write down what happened, for whoever looks for the cause of a finding."""
+        self.diary.append(f"{time.monotonic() - self._began:.3f} {what}")
 
     def kill_at_random(self, longest: float) -> None:
         """Kill a process at a random moment of its work; one time of four, the newest while its app starts."""
@@ -170,20 +187,20 @@ class Fleet:
         assert code == -signal.SIGKILL, f"{worker.name} ended with {code} on its way to {seam!r}"
         self.workers.remove(worker)
         self.kills += 1
-        self.diary.append(f"{time.monotonic() - self._began:.3f} {worker.name} died {seam}")
+        self.note(f"{worker.name} died {seam}")
 
     def finish(self) -> str:
         """A last process heals, settles and redrives until nothing is left. Returns what it counted."""
-        last = Worker(self.folder, self.seed, "last", 0.0)
+        last = self._spares.pop() if self._spares else self._spawn(self._number)
+        self.note(f"{last.name} finishes")
         try:
-            last.start()
+            last.start("finish")
             counts = last.until("counts")
             last.until("stopped")
             assert last.wait() == 0
             return counts
         finally:
-            if not last.ended:
-                last.kill()
+            last.kill()
 
     @property
     def unexpected(self) -> str:

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
 import pytest
 
-from headrace.testing.history import check
+from tests.faults.app import LIMITS
 from tests.faults.fleet import Fleet, seed_of_run
+from tests.faults.judge import SECONDS, judge
 from tests.faults.seams import SEAMS
-from tests.faults.tables import read
-from tests.faults.worker import LIMITS
-
-SECONDS = float(os.environ.get("HEADRACE_FAULTS_SECONDS", "0"))
-"""A longer run, for the hunt: it goes on killing for so long. Without it a run has a fixed number of kills."""
 
 pytestmark = pytest.mark.timeout(120 + 4 * SECONDS)
-
-
-def judge(fleet: Fleet, started: float) -> None:
-    """Finish the run, and hold its history against the promises."""
-    killed_after = time.monotonic() - started
-    counts = fleet.finish()
-    record = read(fleet.folder)
-    history = record.histories["announced"]
-    print(
-        f"{fleet.kills} kills in {killed_after:.1f} s, settled after {time.monotonic() - started:.1f} s; "
-        f"{record.committed} facts, {len(history.acknowledged)} acknowledged, {len(history.refused)} refused, "
-        f"{record.repeats} repeats in the logs; the last process {counts.strip()}"
-    )
-    findings = [f"{s}: {f}" for s, h in record.histories.items() for f in check(h)]
-    again = f"HEADRACE_SEED={fleet.seed} repeats the plan; the file is in {fleet.folder}"
-    assert not findings, "\n".join((*findings[:20], f"{len(findings)} findings", again))
-    assert not record.left, "\n".join((*record.left, again))
-    assert not fleet.unexpected, f"{fleet.unexpected}\n{again}"
-    assert record.committed > fleet.kills, f"hardly anything flowed\n{again}"
 
 
 def goes_on(fleet: Fleet, kills: int, started: float) -> bool:
