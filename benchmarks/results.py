@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from benchmarks import durable, in_process
+from benchmarks.brokers import figures as broker_figures
+from benchmarks.brokers import measuring
 from benchmarks.machine import description, fsync_rate
 from benchmarks.peers.environment import PEERS, ROOT, PeerResults, measure
+from benchmarks.storage import figures as storage_figures
 from benchmarks.timing import Comparison, Effort, compare
 
-Part = Literal["in-process", "peers", "sql"]
+Part = Literal["in-process", "peers", "sql", "storage", "brokers"]
 PARTS: Final[Sequence[Part]] = get_args(Part)
 
 
@@ -30,6 +33,8 @@ class Scale:
         flows: how often each flow is repeated, each time on new files.
         latencies: how many events are timed one by one.
         fsync_seconds: how long the disk is measured, before and after.
+        storage: on each database.
+        brokers: for each broker.
     """
 
     in_process: Effort = field(default_factory=lambda: Effort(rounds=40, sample_seconds=0.04))
@@ -40,6 +45,8 @@ class Scale:
     flows: int = 3
     latencies: int = 100
     fsync_seconds: float = 1.0
+    storage: storage_figures.Work = field(default_factory=storage_figures.Work)
+    brokers: measuring.Work = field(default_factory=measuring.Work)
 
 
 QUICK: Final = Scale(
@@ -51,6 +58,8 @@ QUICK: Final = Scale(
     flows=1,
     latencies=10,
     fsync_seconds=0.2,
+    storage=storage_figures.QUICK,
+    brokers=broker_figures.QUICK,
 )
 
 
@@ -67,6 +76,8 @@ class Results:
         flows: by the consumer's batch, one for each repetition.
         latencies: seconds from `send` to effect, sorted.
         fsyncs: per second, before and after the durable figures.
+        storage: of the databases.
+        brokers: of the brokers.
     """
 
     machine: str
@@ -79,6 +90,8 @@ class Results:
     )
     latencies: Sequence[float] = ()
     fsyncs: Sequence[float] = ()
+    storage: storage_figures.Figures | None = None
+    brokers: broker_figures.Figures | None = None
 
 
 async def run(scale: Scale, parts: Collection[Part], tell: Callable[[str], None]) -> Results:
@@ -93,11 +106,20 @@ async def run(scale: Scale, parts: Collection[Part], tell: Callable[[str], None]
             tell(f"{peer.name} {peer.version}, in an environment of its own")
             peers.append(await measure(peer, scale.in_process))
         results.peers = peers
-    if "sql" in parts:
+    if not {"sql", "storage", "brokers"}.isdisjoint(parts):
         folder = ROOT / "build" / "bench"  # on the disk of the project: /tmp may be memory
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as files:
-            await _sql(results, Path(files), tell)
+            if "sql" in parts:
+                await _sql(results, Path(files), tell)
+            if "storage" in parts:
+                results.storage = await storage_figures.measure(
+                    scale.storage, Path(files), scale.fsync_seconds, tell
+                )
+            if "brokers" in parts:
+                results.brokers = await broker_figures.measure_all(
+                    scale.brokers, Path(files), scale.fsync_seconds, tell
+                )
     return results
 
 

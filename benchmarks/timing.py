@@ -11,6 +11,9 @@ from time import perf_counter, process_time
 Loop = Callable[[int], Awaitable[None]]
 """`await loop(n)` does the work n times. The loop is inside, so that no call of it is part of what is measured."""
 
+Sample = Callable[[], Awaitable[float]]
+"""`await sample()` does some work and returns the seconds that one call, or one message, of it took."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -83,19 +86,28 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
 
 async def compare(pair: Pair, effort: Effort) -> Comparison:
     """Time both sides in turn; who begins a round changes each time."""
-    calls = [
-        pair.calls or await _calls(loop, effort.sample_seconds, pair.clock)
-        for loop in (pair.by_hand, pair.framework)
-    ]
-    by_hand: list[float] = []
-    framework: list[float] = []
-    for number in range(effort.rounds):
-        sides = [(pair.by_hand, calls[0], by_hand), (pair.framework, calls[1], framework)]
-        for loop, count, seconds in sides if number % 2 == 0 else sides[::-1]:
+
+    async def sample(loop: Loop) -> Callable[[], Awaitable[float]]:
+        count = pair.calls or await _calls(loop, effort.sample_seconds, pair.clock)
+
+        async def take() -> float:
             # Collections go on during the samples, as they do in production; each begins with an empty slate.
             gc.collect()
-            seconds.append(await timed(loop, count, pair.clock))
-    return Comparison(by_hand, framework)
+            return await timed(loop, count, pair.clock)
+
+        return take
+
+    return await in_turns(await sample(pair.by_hand), await sample(pair.framework), effort.rounds)
+
+
+async def in_turns(by_hand: Sample, framework: Sample, rounds: int) -> Comparison:
+    """Take samples of both sides in turn; who begins a round changes each time."""
+    found: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds):
+        sides = [(by_hand, found[0]), (framework, found[1])]
+        for sample, seconds in sides if number % 2 == 0 else sides[::-1]:
+            seconds.append(await sample())
+    return Comparison(*found)
 
 
 async def timed(loop: Loop, count: int, clock: Callable[[], float] = perf_counter) -> float:

@@ -73,13 +73,9 @@ async def measure(
     peer: Peer, effort: Effort, folder: Path = ROOT / "build" / "bench"
 ) -> PeerResults:
     """Make the peer's environment, unless it is there, and run its adapter in it."""
+    rounds, seconds = str(effort.rounds), str(effort.sample_seconds)
     try:
-        python = await _environment(peer, folder / peer.name)
-        answer = await _run(
-            _RUN_SECONDS,
-            *(str(python), "-m", f"benchmarks.peers.{peer.module}"),
-            *("--rounds", str(effort.rounds), "--sample-seconds", str(effort.sample_seconds)),
-        )
+        answer = await run_in(peer, "--rounds", rounds, "--sample-seconds", seconds, folder=folder)
     except PeerFailed as failed:
         return PeerResults(peer, failed=str(failed))
     found = cast("dict[str, dict[str, list[float]] | str]", json.loads(answer))
@@ -87,6 +83,18 @@ async def measure(
         peer,
         {k: Comparison(**v) for k, v in found.items() if not isinstance(v, str)},
         {k: v for k, v in found.items() if isinstance(v, str)},
+    )
+
+
+async def run_in(peer: Peer, *arguments: str, folder: Path = ROOT / "build" / "bench") -> str:
+    """Make the peer's environment, unless it is there, and run its adapter in it. Returns what that wrote.
+
+    Raises:
+        PeerFailed: it cannot be installed, or ended with an error.
+    """
+    python = await _environment(peer, folder / peer.module)
+    return await _run(
+        _RUN_SECONDS, str(python), "-m", f"benchmarks.peers.{peer.module}", *arguments
     )
 
 

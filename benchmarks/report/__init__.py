@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from benchmarks.durable import SENDS, SENDS_TARGET, Flow
 from benchmarks.peers.environment import PeerResults
+from benchmarks.report.brokers import brokers
+from benchmarks.report.markdown import at_most, ratio, spread, table
+from benchmarks.report.storage import storage
 from benchmarks.results import Results
 from benchmarks.scenarios import SCENARIOS
-from benchmarks.timing import Comparison, quartiles
+from benchmarks.timing import quartiles
 
 _INTRODUCTION = """# Benchmarks
 
@@ -19,7 +22,7 @@ was typed by a person.
 A ratio compares Headrace with the same work written by hand, in the same process and the same run: the same handler
 classes, constructed and awaited in plain code (`await Handler(dependency).handle(request)`). Both sides take turns,
 sample by sample, so that what else the machine does hits both. Given are the median of the rounds' ratios and, in
-parentheses, their quartiles; in the process the time is that of the processor, on SQLite that of the clock. What a
+parentheses, their quartiles; in the process the time is that of the processor, elsewhere that of the clock. What a
 ratio means in time can be told from the column of the work by hand.
 """
 
@@ -73,6 +76,10 @@ def tables(results: Results) -> str:
         parts += [_FLOW.format(runs=results.scale.flows), _flows(results)]
     if results.latencies:
         parts.append(_latency(results.latencies))
+    if results.storage is not None:
+        parts += storage(results.storage)
+    if results.brokers is not None:
+        parts += brokers(results.brokers)
     return "\n".join(parts)
 
 
@@ -85,18 +92,18 @@ def _scenarios(results: Results) -> str:
             [
                 scenario.label,
                 f"{min(ours.by_hand) * 1e6:.2f} µs" if ours else "",
-                f"**{_ratio(ours)}** {_spread(ours)}" if ours else "",
-                _target(ours, scenario.target),
+                f"**{ratio(ours)}** {spread(ours)}" if ours else "",
+                at_most(ours, scenario.target),
                 *(_of_peer(peer, scenario.name) for peer in results.peers),
             ]
         )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _of_peer(peer: PeerResults, scenario: str) -> str:
     found = peer.compared.get(scenario)
     if found is not None:
-        return _ratio(found)
+        return ratio(found)
     return "not measured" if peer.failed else "n/a"
 
 
@@ -106,13 +113,13 @@ def _sends(results: Results) -> str:
             label,
             f"{1 / statistics.median(found.by_hand):,.0f}/s",
             f"{1 / statistics.median(found.framework):,.0f}/s",
-            f"**{_ratio(found)}** {_spread(found)}",
-            _target(found, SENDS_TARGET.get(kind)),
+            f"**{ratio(found)}** {spread(found)}",
+            at_most(found, SENDS_TARGET.get(kind)),
         ]
         for kind, label in SENDS.items()
         if (found := results.sends.get(kind)) is not None
     ]
-    return _table(["", "compared with", "Headrace", "ratio of the times", "target"], rows)
+    return table(["", "compared with", "Headrace", "ratio of the times", "target"], rows)
 
 
 def _flows(results: Results) -> str:
@@ -127,7 +134,7 @@ def _flows(results: Results) -> str:
         [label, *(_rate([rate(flow) for flow in results.flows[batch]]) for batch in batches)]
         for label, rate in stages
     ]
-    return _table(["", *(f"batch {batch}" for batch in batches)], rows)
+    return table(["", *(f"batch {batch}" for batch in batches)], rows)
 
 
 def _rate(rates: Sequence[float]) -> str:
@@ -146,30 +153,3 @@ def _latency(found: Sequence[float]) -> str:
 
 def _name(results: PeerResults) -> str:
     return f"{results.peer.name} {results.peer.version}"
-
-
-def _ratio(found: Comparison) -> str:
-    return f"{found.ratio:.2f}" if found.ratio < 10 else f"{found.ratio:.0f}"
-
-
-def _spread(found: Comparison) -> str:
-    lower, upper = found.spread
-    digits = 2 if upper < 10 else 0
-    return f"({lower:.{digits}f} to {upper:.{digits}f})"
-
-
-def _target(found: Comparison | None, target: float | None) -> str:
-    if target is None or found is None:
-        return ""
-    return f"{target:g}, {'reached' if round(found.ratio, 2) <= target else 'missed'}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [list(head), *(list(row) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    written = [
-        f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |"
-        for line in lines
-    ]
-    written.insert(1, f"| {' | '.join('-' * max(3, width) for width in widths)} |")
-    return "\n".join(written) + "\n"

@@ -1,0 +1,1 @@
+"""Headrace on real databases: PostgreSQL, MariaDB and SQLite, each beside the same work by hand on the same server."""

@@ -1,0 +1,68 @@
+"""A relay to a broker that keeps nothing, against SELECT and DELETE by hand; and what it costs at a backlog."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from benchmarks.storage.app import TOPIC, app_on
+from benchmarks.storage.by_hand import BATCH, drain, hand_outbox
+from benchmarks.storage.databases import Bench
+from benchmarks.storage.null_broker import NullBroker, Timed
+from benchmarks.timing import Comparison, in_turns
+
+RELAY_AIM = 20_000
+"""Messages a second that one relay on PostgreSQL is to reach."""
+
+
+async def to_nobody(bench: Bench, *, count: int, rounds: int) -> Comparison:
+    """Seconds for each message: by hand, and through a relay."""
+    broker = Timed(NullBroker())
+    async with hand_outbox(bench) as outbox, app_on(bench.storage(), broker, "relay"):
+
+        async def by_hand() -> float:
+            await bench.fill_by_hand(count, TOPIC)
+            return await drain(outbox, count)
+
+        async def relay() -> float:
+            broker.expect(count)
+            await bench.fill(count)
+            return await broker.relayed()
+
+        await by_hand()
+        await relay()
+        return await in_turns(by_hand, relay, rounds)
+
+
+async def at_backlogs(
+    bench: Bench, sizes: Sequence[int], *, count: int
+) -> Mapping[int, Sequence[float]]:
+    """Seconds for each message, a number for each round of 500, with so many messages in the outbox.
+
+    Args:
+        bench: where.
+        sizes: of the outbox; what a relay took is put back before it goes on.
+        count: messages for each size, at least.
+    """
+    found: dict[int, Sequence[float]] = {}
+    for size in sizes:
+        await bench.empty()
+        await bench.fill(size)
+        broker = Timed(NullBroker())
+        async with app_on(bench.storage(), broker, "relay"):
+            once = min(5_000, size - BATCH)
+            samples: list[float] = []
+            # The first time warms up.
+            while len(samples) * BATCH < count + once:
+                broker.expect(once)
+                samples += await broker.rounds()
+                await bench.fill(once)
+            # Let the call that waits through, so that the relay can stop.
+            broker.expect(BATCH)
+            found[size] = samples[once // BATCH :]
+    return found
+
+
+def rate(seconds: Sequence[float]) -> float:
+    """Messages a second, the median."""
+    return 1 / statistics.median(seconds)
