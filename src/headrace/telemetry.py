@@ -37,6 +37,10 @@ class Count(enum.StrEnum):
     DROPPED = "headrace.dead_letter.dropped"
 
 
+Labels = tuple[tuple[str, str], ...]
+"""What a count was of: names and values, sorted by name."""
+
+
 class Telemetry:
     """The counts and loggers of one app.
 
@@ -44,16 +48,27 @@ class Telemetry:
         app: the app's name, in every record.
     """
 
-    __slots__ = ("app", "counts", "logger")
+    __slots__ = ("app", "counts", "labelled", "logger")
 
     def __init__(self, app: str) -> None:
         self.app = app
         self.counts: Counter[Count] = Counter()
+        self.labelled: Counter[tuple[Count, Labels]] = Counter()
+        """The same counts, of those that tell more: by topic, group, type or handler."""
         self.logger = logging.getLogger("headrace")
 
-    def count(self, what: Count, amount: int = 1) -> None:
-        """Add to a count."""
+    def count(self, what: Count, amount: int = 1, **labels: str) -> None:
+        """Add to a count.
+
+        Args:
+            what: which.
+            amount: how much.
+            labels: what it was of, from a small set of values, such as `topic`, `group`, `type` and `handler`; never an id
+                or a key.
+        """
         self.counts[what] += amount
+        if labels:
+            self.labelled[what, tuple(sorted(labels.items()))] += amount
 
     def info(self, text: str, **fields: object) -> None:
         """Log at INFO; fields become attributes of the record, under `headrace`."""
