@@ -13,10 +13,16 @@ from headrace.drivers.nats.link import Link
 from headrace.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
+    import ssl
+
     from headrace.drivers.nats.settings import Auth, Tls
 
 _MOST_BACKOFF_SECONDS: Final = 2.0
 """Between tries to connect. Relay and consumers wait longer by themselves."""
+
+_TRIES_AFTER_RESET: Final = 3
+"""A server that refuses a client writes why and hangs up; when the client has written meanwhile, the reset of the line may
+overtake the reason. The next try most often hears it."""
 
 
 class Connection:
@@ -87,9 +93,8 @@ class Connection:
         seconds = max(min(1.0, self._timeout_seconds), self._timeout_seconds / len(order))
         failures: list[str] = []
         for address in order:
-            link = Link(address, self._name, self._timeout_seconds, self._on_loss)
             try:
-                await link.open(self._auth, self._tls, context, seconds)
+                link = await self._open(address, context, seconds)
             except BrokerUnavailable as error:
                 failures.append(str(error.args[0]))
                 continue
@@ -99,3 +104,15 @@ class Connection:
         self._failure = BrokerUnavailable("; ".join(failures))
         self._retry_at = time.monotonic() + self._backoff.next()
         raise self._failure
+
+    async def _open(self, address: str, context: ssl.SSLContext | None, seconds: float) -> Link:
+        tries = _TRIES_AFTER_RESET
+        while True:
+            link = Link(address, self._name, self._timeout_seconds, self._on_loss)
+            try:
+                await link.open(self._auth, self._tls, context, seconds)
+                return link
+            except BrokerUnavailable as error:
+                tries -= 1
+                if not tries or not isinstance(error.__cause__, ConnectionResetError):
+                    raise
