@@ -23,6 +23,7 @@ from headrace.assembly.deliveries import DEFAULT
 from headrace.broker import Broker, Topic
 from headrace.codec import Codec
 from headrace.dead_letters import DeadLetters
+from headrace.description import Description
 from headrace.emitter import Unhandled
 from headrace.errors import AppNotRunning, ConfigurationError, WiringError
 from headrace.limits import Limits
@@ -151,6 +152,13 @@ class Headrace:
     async def status(self) -> AppStatus:
         """What relay and consumers of this process do, and how large the outbox is: for health checks and people (G13)."""
         return await self._parts.status()
+
+    def describe(self) -> Description:
+        """What the app is made of: messages, handlers, what they raise, topics and groups. Does no I/O.
+
+        What a handler raises is known if it was declared by `raises=`, else once it was seen; see `Description.complete`.
+        """
+        return self._parts.describe()
 
     def check(self) -> None:
         """Find every wiring fault, without starting anything.

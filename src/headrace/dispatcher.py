@@ -11,6 +11,7 @@ from headrace.container import Container, RunningUnit, Scope
 from headrace.container.dishka import as_container
 from headrace.errors import BindingError
 from headrace.injection import Injector
+from headrace.learnt import Learnt
 from headrace.maps import EventMap
 from headrace.messages import Event
 from headrace.middleware import Middleware, compose
@@ -76,6 +77,8 @@ class EventDispatcher:
         self.injector = Injector(self.container)
         self.recorder: Callable[[Binding, object], None] | None = None
         """Told of each handler that has run; for `headrace.testing`."""
+        self.learnt = Learnt()
+        """What handlers have raised without declaring it."""
         self.runners: dict[type, EventRunner] = {}
 
     def needs_unit(self) -> bool:
@@ -108,8 +111,10 @@ class EventDispatcher:
             and self.recorder is None
             and (self.concurrency == 1 or len(calls) == 1)
         ):
-            return event_runner(label, calls)
-        singles = [event_runner(f"{label} by {b.name}", [(b, plan)]) for b, plan in calls]
+            return event_runner(label, calls, self.learnt)
+        singles = [
+            event_runner(f"{label} by {b.name}", [(b, plan)], self.learnt) for b, plan in calls
+        ]
         if self.recorder is not None:
             singles = [
                 _recorded(single, b, self.recorder)

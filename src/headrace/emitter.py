@@ -12,6 +12,7 @@ from headrace.codec import Codec, JsonCodec
 from headrace.dispatcher import DispatchUnit, EventDispatcher
 from headrace.envelope import Message
 from headrace.errors import ConfigurationError, EventCycle, EventNotHandled, MessageTooLarge
+from headrace.learnt import Learnt
 from headrace.messages import Event
 from headrace.notifications import Notification, notification_of
 from headrace.runners import EventRunner
@@ -155,6 +156,11 @@ class EventEmitter:
     def runners(self) -> dict[type, EventRunner]:
         """The event runners made so far."""
         return self.dispatcher.runners
+
+    @property
+    def learnt(self) -> Learnt:
+        """What handlers have raised without declaring it."""
+        return self.dispatcher.learnt
 
     async def find(self, event: Event) -> EventRunner:
         """The runner for an event whose type was not met before; one that does nothing if it has no handler."""

@@ -32,11 +32,13 @@ class Notification(Struct, frozen=True):
         type: the CloudEvents `type`, a versioned literal that stays when the class is renamed.
         topic: the broker's topic.
         key_of: reads the key of an event; events of one (topic, key) stay in order. None if they have no order.
+        key: what the key is read from, for people: the name of a field or of a function. None as `key_of`.
     """
 
     type: str
     topic: str
     key_of: Callable[[object], str | None] | None
+    key: str | None = None
 
 
 def notification(
@@ -105,7 +107,8 @@ def declare(cls: type, *, type: object, topic: object, key: object) -> None:  # 
             f"{_name(cls)}: topic={topic!r} is no name for a topic. Use letters, digits, '.', '_' and '-', such as "
             f'topic="meetings".'
         )
-    setattr(cls, _ATTRIBUTE, Notification(type, topic, _key_reader(cls, key)))
+    name = key if isinstance(key, str) or key is None else str(getattr(key, "__qualname__", key))
+    setattr(cls, _ATTRIBUTE, Notification(type, topic, _key_reader(cls, key), name))
 
 
 def _key_reader(cls: type, key: object) -> Callable[[object], str | None] | None:

@@ -14,6 +14,7 @@ from headrace.bindings import Binding
 from headrace.errors import QueryRaisedEvent, UndeclaredEvent
 from headrace.handlers import Events, events_attribute
 from headrace.injection import Origin, Plan
+from headrace.learnt import Learnt
 from headrace.messages import Event
 from headrace.underway import RUNNER, circle_of
 
@@ -30,6 +31,11 @@ class Emitter(Protocol):
     @property
     def runners(self) -> dict[type, EventRunner]:
         """The event runners made so far."""
+        ...
+
+    @property
+    def learnt(self) -> Learnt:
+        """What handlers have raised without declaring it."""
         ...
 
     async def find(self, event: Event) -> EventRunner:
@@ -78,7 +84,7 @@ def request_runner(binding: Binding, plan: Plan, emitter: Emitter, *, query: boo
     # A try costs nothing until it catches. Sends that send each other may exhaust the stack before any depth is counted.
     source.add("try:")
     source.deeper()
-    collected = _call(source, binding, plan, "request", "response = ")
+    collected = _call(source, binding, plan, "request", "response = ", emitter.learnt)
     if collected is not None:
         source.add(f"if {collected}:")
         if query:
@@ -113,12 +119,14 @@ def request_runner(binding: Binding, plan: Plan, emitter: Emitter, *, query: boo
     return source.build(binding.name)
 
 
-def event_runner(label: str, calls: Sequence[tuple[Binding, Plan]]) -> EventRunner:
+def event_runner(
+    label: str, calls: Sequence[tuple[Binding, Plan]], learnt: Learnt | None = None
+) -> EventRunner:
     """The runner of one event type: its handlers one after another, in the order given."""
     source = _Source("run(event, unit)")
     source.add("follow = None")
     for binding, plan in calls:
-        collected = _call(source, binding, plan, "event", "")
+        collected = _call(source, binding, plan, "event", "", learnt)
         if collected is not None:
             source.add(
                 f"if {collected}:",
@@ -128,7 +136,14 @@ def event_runner(label: str, calls: Sequence[tuple[Binding, Plan]]) -> EventRunn
     return source.build(label)
 
 
-def _call(source: _Source, binding: Binding, plan: Plan, message: str, assign: str) -> str | None:
+def _call(
+    source: _Source,
+    binding: Binding,
+    plan: Plan,
+    message: str,
+    assign: str,
+    learnt: Learnt | None,
+) -> str | None:
     """Write the call of one handler; answer the expression of what it collected, or None if it cannot collect."""
     arguments, events = _arguments(source, plan)
     target = source.name("h", plan.target)
@@ -154,6 +169,8 @@ def _call(source: _Source, binding: Binding, plan: Plan, message: str, assign: s
         )
     if binding.raises is not None:
         source.add(f"if {collected}: {source.name('check', _check_raises(binding))}({collected})")
+    elif learnt is not None:
+        source.add(f"if {collected}: {source.name('learn', learnt.teller(binding))}({collected})")
     return collected
 
 

@@ -13,13 +13,13 @@ from typing import Final
 CORE: Final[tuple[tuple[str, ...], ...]] = (
     ("errors", "telemetry", "backoff", "generics", "limits", "ids", "plain_calls", "text", "urls"),
     ("messages", "notifications", "envelope", "wire", "codec"),
-    ("broker", "stored", "storage", "subscriptions", "topics"),
+    ("broker", "stored", "inspection", "storage", "subscriptions", "topics"),
     ("handlers", "bindings", "maps", "module", "middleware", "signatures", "responses"),
     ("container", "injection"),
-    ("causes", "underway", "runners", "dispatcher", "emitter"),
+    ("causes", "learnt", "underway", "runners", "dispatcher", "emitter"),
     ("unit_of_work", "units", "mediator"),
     ("worker", "leases", "relay", "consumer", "dead_letters", "retention"),
-    ("assembly", "app"),
+    ("description", "assembly", "app"),
     ("saga", "scheduler"),
 )
 

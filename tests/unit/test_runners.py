@@ -6,6 +6,7 @@ from headrace import Event, Events, RequestHandler
 from headrace.bindings import Binding, make_binding
 from headrace.handlers import EventHandler
 from headrace.injection import Argument, Origin, Plan
+from headrace.learnt import Learnt
 from headrace.runners import event_runner, request_runner
 from headrace.signatures import name_of
 from tests.unit.heart import Join, Joined
@@ -17,6 +18,8 @@ class FakeEmitter:
     def __init__(self) -> None:
         self.runners: dict[type, Any] = {}
         self.emitted: list[tuple[list[Event], object, int]] = []
+
+    learnt = Learnt()
 
     async def find(self, event: Event) -> Any:
         async def nothing(event: Event, unit: object) -> None:

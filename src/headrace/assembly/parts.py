@@ -19,6 +19,7 @@ from headrace.assembly.wiring import wiring_faults
 from headrace.broker import Broker, Reading, Topic
 from headrace.container import Container
 from headrace.dead_letters import DeadLetters
+from headrace.description import Consuming, Description, describe
 from headrace.envelope import Message
 from headrace.errors import DrainTimeout
 from headrace.mediator import RequestMediator
@@ -127,6 +128,29 @@ class Parts:
             *self.mediator.emitter.dispatcher.event_map.bindings,
         )
         return topics_of(self.settings.topics, self.groups, bindings)
+
+    def describe(self) -> Description:
+        """What the app is made of."""
+        dispatcher = self.mediator.emitter.dispatcher
+        owners = {
+            id(binding): module.name
+            for module in self.settings.modules
+            for binding in (*module.requests.bindings, *module.events.bindings)
+        }
+        return describe(
+            app=self.settings.name,
+            storage=type(self.storage).__name__ if self.storage is not None else None,
+            broker=type(self.broker).__name__ if self.broker is not None else None,
+            roles=self.settings.roles,
+            requests=self.mediator.request_map.bindings,
+            events=dispatcher.event_map.bindings,
+            consuming=[Consuming(one.subscription, one.events.bindings) for one in self.groups],
+            topics=self.topics(),
+            learnt=dispatcher.learnt.of,
+            modules=lambda binding: owners.get(id(binding)),
+            middlewares=self.settings.middlewares,
+            event_middlewares=self.settings.event_middlewares,
+        )
 
     def _readings(self) -> tuple[Reading, ...]:
         return readings_of(self.groups)
