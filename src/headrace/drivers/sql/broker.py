@@ -165,7 +165,7 @@ class SqlBroker:
             rows.append({**message_values(message), "p": place[1], "back": left[place]})
             left[place] -= 1
         async with self._reaching() as database:
-            await database.write(Step(log.reserve, reserve), Step(log.append, rows))
+            await database.write(Step(log.reserve, reserve), database.statements.append(rows))
         storage = self._reachable()
         names = [topic_name(topic) for topic in topics]
         storage.listeners.wake(names)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
-from headrace.drivers.sql import inbox, outbox, parking
+from headrace.drivers.sql import inbox, log, outbox, parking
 from headrace.drivers.sql.steps import Outcome, Step, Values
 from headrace.storage import State
 
@@ -99,6 +99,14 @@ class Statements:
             rows: of `outbox.enqueue_values` and `outbox.defer_values`.
         """
         return Step(outbox.enqueue, rows)
+
+    def append(self, rows: Sequence[Values]) -> Step:
+        """Add messages to logs at positions that this transaction has reserved.
+
+        Args:
+            rows: the parameters of `log.append`.
+        """
+        return Step(log.append, rows)
 
     def delete(self, positions: Sequence[int]) -> Step:
         """Delete outbox rows by number, at most `chunk`."""

@@ -67,6 +67,17 @@ _enqueue: Final = text(
     " WITH ORDINALITY AS u(queue, partition, topic, key, envelope, body, head, n) ORDER BY u.n"
 )
 
+_APPENDED: Final = ("v_topic", "p", "back", "v_key", "v_envelope", "v_body")
+
+_append: Final = text(
+    "INSERT INTO headrace_log (topic, partition, position, key, envelope, body, created_at_ms)"
+    f" SELECT u.topic, u.partition, t.next_position - u.back, u.key, u.envelope, u.body, {_NOW}"
+    " FROM unnest(CAST(:v_topic AS text[]), CAST(:p AS integer[]), CAST(:back AS bigint[]),"
+    " CAST(:v_key AS text[]), CAST(:v_envelope AS bytea[]), CAST(:v_body AS bytea[]))"
+    " AS u(topic, partition, back, key, envelope, body)"
+    " JOIN headrace_topic_partition t ON t.topic = u.topic AND t.partition = u.partition"
+)
+
 SMALL_BYTES: Final = 8_192
 """Up to this size the text of a message is parsed in less time than a round trip takes."""
 
@@ -136,6 +147,10 @@ class PostgresStatements(Statements):
             (row,) = rows
             return Step(outbox.enqueue, row, script=_enqueue_script(row))
         return Step(_enqueue, {name: [row[name] for row in rows] for name in _ENQUEUED})
+
+    def append(self, rows: Sequence[Values]) -> Step:
+        """See `Statements.append`."""
+        return Step(_append, {name: [row[name] for row in rows] for name in _APPENDED})
 
     def delete(self, positions: Sequence[int]) -> Step:
         """See `Statements.delete`."""
