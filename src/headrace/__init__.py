@@ -14,6 +14,7 @@ from headrace.messages import Command, DomainEvent, Event, NotificationEvent, Qu
 from headrace.middleware import Middleware, Next
 from headrace.module import Module
 from headrace.notifications import notification
+from headrace.opened import OpenUnit
 from headrace.subscriptions import Retry, Subscription
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Module",
     "Next",
     "NotificationEvent",
+    "OpenUnit",
     "Query",
     "Request",
     "RequestHandler",

@@ -14,7 +14,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast, get_args
 
@@ -31,6 +31,7 @@ from headrace.maps import EventMap, RequestMap
 from headrace.messages import Answered
 from headrace.middleware import Middleware
 from headrace.module import Module
+from headrace.opened import OpenUnit, open_unit
 from headrace.plain_calls import plain
 from headrace.storage import Storage
 from headrace.subscriptions import Subscription
@@ -145,6 +146,11 @@ class Headrace:
         return self._parts.broker
 
     @property
+    def parts(self) -> Parts:
+        """What it is assembled of, for what stands around the core, such as `headrace.testing`; not for applications."""
+        return self._parts
+
+    @property
     def codec(self) -> Codec:
         """What writes and reads the bodies of notifications."""
         return self._parts.mediator.emitter.codec
@@ -200,6 +206,41 @@ class Headrace:
         raise AppNotRunning(
             f"{type(request).__qualname__} was sent, but the app {self.name!r} is not running; nothing was done. Send inside "
             f"`async with app:` (in FastAPI: in the lifespan)."
+        )
+
+    def unit_of_work(
+        self,
+        *,
+        correlation_id: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        read_only: bool = False,
+        context: Mapping[type, object] | None = None,
+    ) -> AbstractAsyncContextManager[OpenUnit]:
+        """A unit of work around a block: `async with app.unit_of_work() as unit:`. It commits when the block ends.
+
+        Sends in the block join it, `unit.get` gives the session, `unit.events` takes events. If the block raises, all is
+        rolled back. Inside a running unit the block is a part of it. Request middlewares are around the sends only.
+
+        Args:
+            correlation_id: ties together what the block causes; default: a fresh one, or the running unit's.
+            metadata: such as tenant or user; travels with every notification as CloudEvents extensions.
+            read_only: nothing may be written or raised, and all is rolled back, as in a query's unit.
+            context: objects by type for the container's scope of the unit, such as a web framework's request.
+
+        Raises:
+            AppNotRunning: the app is not started, or is stopping.
+        """
+        if not self._sending and self._parts.mediator.units.running() is None:
+            raise AppNotRunning(
+                f"a unit of work was opened, but the app {self.name!r} is not running; nothing was done. Open it inside "
+                f"`async with app:` (in FastAPI: in the lifespan)."
+            )
+        return open_unit(
+            self._parts.mediator,
+            correlation_id=correlation_id,
+            metadata=metadata,
+            read_only=read_only,
+            context=context,
         )
 
     async def settle(self, timeout_seconds: float = 30.0) -> None:
@@ -281,7 +322,7 @@ class Headrace:
         """The same app with other settings, not running: what `headrace.testing.Harness` runs. This app stays as it is."""
         twin = object.__new__(Headrace)
         twin._settings = change(self._settings)
-        twin.telemetry = Telemetry(twin._settings.name)
+        twin.telemetry = self.telemetry.fresh()
         twin._parts = assemble(twin._settings, twin.telemetry)
         twin._runners = {}
         twin._sending = False

@@ -84,9 +84,11 @@ class RequestMediator:
         self._bodies: dict[type, RequestRunner] = {}
         self.runners: dict[type, Callable[[Any], Awaitable[Any]]] = {}
         """What `send` runs for a request's type; empty unless it takes sends from outside. Always the same dictionary."""
-        self._refusing = False
+        self.refusing = False
+        """True from when the app stops until it is prepared again: nothing from outside is taken."""
         self._has_units = False
-        self._active = 0
+        self.active = 0
+        """How many outermost sends, and units opened by hand, are under way."""
         self._outermost: Callable[[Any], Awaitable[Any]] = self._begin
         self._inner: Callable[[Any], Awaitable[Any]] = self._continue
 
@@ -138,9 +140,9 @@ class RequestMediator:
 
     async def _find(self, kind: type) -> Callable[[Any], Awaitable[Any]]:
         """The runner of a request type that is not in the table: it is not compiled yet, not bound, or the app stops."""
-        if self._refusing and not (self._bodies and self._inside()):
+        if self.refusing and not (self._bodies and self._inside()):
             raise self._stopped(kind)
-        if kind not in self._bodies and not self._refusing:
+        if kind not in self._bodies and not self.refusing:
             await self.prepare()
         if kind not in self._bodies:
             raise self.request_map.not_found(kind)
@@ -170,7 +172,7 @@ class RequestMediator:
                 await self._compile()
             except SignatureFault as fault:
                 raise WiringError((str(fault),)) from fault
-            self._refusing = False
+            self.refusing = False
 
     async def _compile(self) -> None:
         self._has_units = self._needs_units()
@@ -192,7 +194,7 @@ class RequestMediator:
 
     def forget(self) -> None:
         """Drop what was compiled, and the objects that it holds (the app has stopped). Sends are refused until `prepare`."""
-        self._refusing = True
+        self.refusing = True
         self._bodies.clear()
         self.runners.clear()
         self._prepared = None
@@ -201,20 +203,15 @@ class RequestMediator:
 
     # Stopping -----------------------------------------------------------------------------------------------------------
 
-    @property
-    def active(self) -> int:
-        """How many outermost sends are under way as units of work."""
-        return self._active
-
     async def drain(self, timeout_seconds: float) -> bool:
         """Refuse new sends from outside and wait for those under way, at most so long. Answers whether all have ended."""
-        self._refusing = True
+        self.refusing = True
         self.runners.clear()  # so that each send comes by `_find`, which refuses it or lets it join
         deadline = asyncio.get_running_loop().time() + timeout_seconds
         waiting = [] if self._has_units else suspended(self._codes())
-        while self._active or not all(ended(one) for one in waiting):
+        while self.active or not all(ended(one) for one in waiting):
             if asyncio.get_running_loop().time() >= deadline:
-                left = self._active or sum(not ended(one) for one in waiting)
+                left = self.active or sum(not ended(one) for one in waiting)
                 self._telemetry.warning(
                     f"{left} sends were still under way {timeout_seconds:.3g} s after the stop began"
                 )
@@ -280,11 +277,11 @@ class RequestMediator:
             send = compose(self.middlewares, begin)
         if self.units.throttle is not None:
             await self.units.throttle()
-        self._active += 1
+        self.active += 1
         try:
             return await send(request)
         finally:
-            self._active -= 1
+            self.active -= 1
 
     async def _begin(
         self,
@@ -304,7 +301,7 @@ class RequestMediator:
         """The runner of a request that has passed the middlewares: they may have waited, or sent on another request."""
         body = self._bodies.get(kind)
         if body is None:
-            raise self._stopped(kind) if self._refusing else self.request_map.not_found(kind)
+            raise self._stopped(kind) if self.refusing else self.request_map.not_found(kind)
         return body
 
     async def _nested(
@@ -319,8 +316,8 @@ class RequestMediator:
         kind: type = type(request)
         if unit.read_only and not is_query(kind):
             raise UnitOfWorkError(
-                f"the command {kind.__qualname__} was sent inside the query {type(unit.cause.message).__qualname__}, whose unit "
-                f"of work is read-only. Send it outside, or make the query a Command."
+                f"the command {kind.__qualname__} was sent inside {type(unit.cause.message).__qualname__}, whose unit of work is "
+                f"read-only. Send it outside; or make the query a Command, or the unit one that writes."
             )
         outer = unit.cause
         unit.cause = Cause(

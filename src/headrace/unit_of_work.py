@@ -6,7 +6,9 @@ Source: "Unit of Work", M. Fowler, Patterns of Enterprise Application Architectu
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self, cast
 
 from headrace.causes import Cause
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 current_unit: ContextVar[UnitOfWork | None] = ContextVar("headrace_current_unit", default=None)
 """The unit that the running code belongs to; tasks inherit it, and are told apart by `UnitOfWork.task`."""
+
+NOTHING: Mapping[type, object] = MappingProxyType({})
+"""The context of a unit that brings nothing into its scope."""
 
 
 class UnitOfWork:
@@ -49,6 +54,7 @@ class UnitOfWork:
         "cause",
         "closed",
         "container",
+        "context",
         "deferred",
         "depth",
         "doomed",
@@ -81,6 +87,7 @@ class UnitOfWork:
         if storage is not None and shared is None:
             self.transaction = storage.transaction(read_only=read_only)
         self.cause = cause
+        self.context = NOTHING
         self.read_only = read_only
         self.outgoing: list[Message] = []
         self.after_commit: list[tuple[Event, Cause]] = []

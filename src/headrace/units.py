@@ -62,7 +62,7 @@ class Units:
         self._container = container
         self._emitter = emitter
         self._storage = storage
-        self._commit_wait = commit_wait_seconds
+        self.commit_wait = commit_wait_seconds
         self._telemetry = emitter.telemetry
 
     def running(self) -> UnitOfWork | None:
@@ -92,28 +92,46 @@ class Units:
         try:
             try:
                 response = await work()
-                if self._storage is None and unit.outgoing and unit.doom_of_all is None:
-                    await self._publish(unit.outgoing)
-                    unit.outgoing.clear()
-                if unit.deferred and unit.transaction is not None and self.placed is not None:
-                    if unit.doom_of_all is None:
-                        deferred = self.placed(unit.deferred)
-                        unit.transaction.defer(self.after_queue, deferred)
+                if unit.outgoing or unit.deferred:
+                    deferred = await self.stage(unit)
             except BaseException as error:
-                doom = unit.doom_of_all
-                await unit.rollback(doom or error)
-                if doom is not None and isinstance(error, Exception) and not _led_to(doom, error):
-                    raise doom from error
+                raising = await self.undo(unit, error)
+                if raising is not error:
+                    raise raising from error
                 raise
-            cancelled = await unit.commit(wait_seconds=self._commit_wait)
+            cancelled = await unit.commit(wait_seconds=self.commit_wait)
         finally:
             current_unit.reset(token)
-        self._committed(unit, deferred)
+        self.committed(unit, deferred)
         if cancelled is not None:
             raise cancelled
         return response
 
-    def _committed(self, unit: UnitOfWork, deferred: Sequence[tuple[int, Message]]) -> None:
+    async def stage(self, unit: UnitOfWork) -> Sequence[tuple[int, Message]]:
+        """Before the commit: publish if there is no storage, and store the deliveries to after-commit handlers.
+
+        Answers these deliveries with their partitions, for `committed`.
+        """
+        deferred: Sequence[tuple[int, Message]] = ()
+        if self._storage is None and unit.outgoing and unit.doom_of_all is None:
+            await self._publish(unit.outgoing)
+            unit.outgoing.clear()
+        if unit.deferred and unit.transaction is not None and self.placed is not None:
+            if unit.doom_of_all is None:
+                deferred = self.placed(unit.deferred)
+                unit.transaction.defer(self.after_queue, deferred)
+        return deferred
+
+    async def undo(self, unit: UnitOfWork, error: BaseException) -> BaseException:
+        """Roll back after `error`; answer what the caller is to raise: the error itself, or what doomed the unit before."""
+        doom = unit.doom_of_all
+        await unit.rollback(doom or error)
+        if doom is not None and isinstance(error, Exception) and not _led_to(doom, error):
+            return doom
+        return error
+
+    def committed(self, unit: UnitOfWork, deferred: Sequence[tuple[int, Message]]) -> None:
+        """After the commit: wake who waits for what it stored. Raises nothing."""
         try:
             if unit.outgoing and self.on_outbox is not None:
                 self.on_outbox()

@@ -395,7 +395,7 @@ async def test_a_command_inside_a_query_is_refused(world: World) -> None:
         return await mediator.send(Join())
 
     async with world.app((Find, find), (Join, join)) as app:
-        with pytest.raises(UnitOfWorkError, match=r"command Join was sent inside the query Find"):
+        with pytest.raises(UnitOfWorkError, match=r"command Join was sent inside Find"):
             await app.send(Find())
 
 

@@ -6,7 +6,7 @@ Another dependency-injection library joins by implementing `Container` and `Scop
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -35,6 +35,11 @@ class RunningUnit(Protocol):
     @property
     def mediator(self) -> object:
         """The mediator that runs the unit; its `send` joins the unit."""
+        ...
+
+    @property
+    def context(self) -> Mapping[type, object]:
+        """Objects by type that whoever opened the unit brings into its scope, such as a web request; mostly none."""
         ...
 
     def provide(self, kind: type) -> object:

@@ -227,7 +227,7 @@ class DishkaContainer:
 
     def scope(self, unit: RunningUnit) -> Scope:
         """See `Container.scope`."""
-        return _Scope(self._live(context={RunningUnit: unit}))
+        return _Scope(self._live(context={**unit.context, RunningUnit: unit}))
 
 
 def _find(
