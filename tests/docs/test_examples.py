@@ -1,4 +1,7 @@
-"""Every ```python block in README.md and docs/ runs: each page in a process and an empty folder of its own."""
+"""Every ```python block in README.md and docs/ runs: each page in a process and an empty folder of its own.
+
+But those of docs/tutorial, which are one project: test_tutorial.py follows them.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from tests.docs.pages import PAGES, ROOT, blocks_of, faults_of
 
 RUNNER = Path(__file__).with_name("run_page.py")
 LONGEST_SECONDS = 50
+ALONE = [page for page in PAGES if page.parent.name != "tutorial"]
 
 
 def run_page(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -30,7 +34,7 @@ def named(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
+@pytest.mark.parametrize("page", ALONE, ids=named)
 def test_examples_run(page: Path, tmp_path: Path) -> None:
     """All Python blocks of the page run in order, without an error or a warning."""
     if not any(block.runs for block in blocks_of(page.read_text(encoding="utf-8"))):
