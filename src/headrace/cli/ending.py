@@ -7,6 +7,7 @@ import sys
 import traceback
 from typing import NoReturn
 
+import msgspec
 import typer
 
 from headrace.errors import BrokerUnavailable, HeadraceError, StorageBusy, StorageUnavailable
@@ -32,16 +33,22 @@ class Fault(Exception):
     Args:
         text: for people: what happened and what to do.
         code: what the process exits with.
+        name: the code of the error of Headrace behind it (`HR030`), or None.
     """
 
-    def __init__(self, text: str, code: Code) -> None:
+    def __init__(self, text: str, code: Code, *, name: str | None = None) -> None:
         super().__init__(text)
         self.code = code
+        self.name = name
 
 
-def end(fault: Fault) -> NoReturn:
-    """Say what is wrong on the error stream, and exit."""
-    sys.stderr.write(f"headrace: {fault}\n")
+def end(fault: Fault, *, json: bool = False) -> NoReturn:
+    """Say what is wrong on the error stream, or as JSON on standard output, and exit."""
+    if json:
+        told = {"message": str(fault), "code": fault.name, "exit_code": int(fault.code)}
+        sys.stdout.write(msgspec.json.encode({"error": told}).decode() + "\n")
+    else:
+        sys.stderr.write(f"headrace: {fault}\n")
     raise typer.Exit(fault.code)
 
 
@@ -53,8 +60,8 @@ def fault_of(what: str, error: Exception) -> Fault:
         error: Headrace's own explain themselves; of others the traceback is shown.
     """
     if isinstance(error, StorageUnavailable | StorageBusy | BrokerUnavailable):
-        return Fault(f"{what}: {error}", Code.UNREACHABLE)
+        return Fault(f"{what}: {error}", Code.UNREACHABLE, name=error.code)
     if isinstance(error, HeadraceError):
-        return Fault(f"{what}: {error}", Code.FAULT)
+        return Fault(f"{what}: {error}", Code.FAULT, name=error.code)
     text = "".join(traceback.format_exception(error))
     return Fault(f"{what}: {type(error).__name__}: {error}\n{text.rstrip()}", Code.FAULT)

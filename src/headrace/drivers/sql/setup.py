@@ -60,18 +60,23 @@ async def create_schema(database: Database, metadata: MetaData | None) -> None:
                 await link.execute(unlock)
 
 
-async def fix_partitions(database: Database, app: str, partitions: int) -> None:
+async def fix_partitions(
+    database: Database, app: str, partitions: int, *, record: bool = True
+) -> None:
     """Record the app's partition count at its first start, and compare it at each later one.
+
+    Without `record` it only compares, if there was a start.
 
     Raises:
         PartitionCountChanged: it was another count.
     """
-    insert = database.dialect.insert_new(meta)
-    _, found = await database.write(
-        Step(insert, {"app": app, "name": "partitions", "value": str(partitions)}),
-        Step(_read, {"a": app, "n": "partitions"}),
-    )
-    first = str(found.rows[0][0])
+    read = Step(_read, {"a": app, "n": "partitions"})
+    if record:
+        values = {"app": app, "name": "partitions", "value": str(partitions)}
+        _, found = await database.write(Step(database.dialect.insert_new(meta), values), read)
+    else:
+        (found,) = await database.read(read)
+    first = str(found.rows[0][0]) if found.rows else str(partitions)
     if first != str(partitions):
         raise PartitionCountChanged(
             f"the outbox of app {app!r} was first started with {first} partitions in this database, now with {partitions}:"
@@ -85,8 +90,7 @@ async def check_schema(database: Database) -> None:
     Raises:
         SchemaVersionError: there are none, or they are of another version; says what to do.
     """
-    async with database.engine.connect() as connection:
-        found = await connection.run_sync(_version)
+    found = await version_of(database)
     if found is None:
         raise SchemaVersionError(
             "this database has no tables of Headrace, and SqlStorage(create=False) makes none: call"
@@ -95,6 +99,12 @@ async def check_schema(database: Database) -> None:
         )
     if found != VERSION:
         raise _other_version(found)
+
+
+async def version_of(database: Database) -> int | None:
+    """The version of the tables, or None if there are none."""
+    async with database.engine.connect() as connection:
+        return await connection.run_sync(_version)
 
 
 async def warnings(database: Database) -> Sequence[str]:

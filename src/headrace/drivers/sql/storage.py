@@ -75,6 +75,8 @@ class SqlStorage:
         ConfigurationError: the URL cannot be read, names a database that is not supported, or SQLite in memory.
     """
 
+    _records = True
+
     def __init__(
         self,
         url_or_engine: str | URL | AsyncEngine | async_sessionmaker[AsyncSession],
@@ -159,7 +161,7 @@ class SqlStorage:
                 await setup.create_schema(database, self._metadata)
             else:
                 await setup.check_schema(database)
-            await setup.fix_partitions(database, app, partitions)
+            await setup.fix_partitions(database, app, partitions, record=self._records)
             warnings = await setup.warnings(database)
         except BaseException as error:
             await database.close()
