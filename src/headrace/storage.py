@@ -15,12 +15,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from headrace.inspection import Inspection
 from headrace.stored import (
+    Audit,
+    AuditNote,
     Backlog,
+    DeadErrors,
     Failure,
+    Handled,
     Lease,
     LeaseGrant,
     Owner,
+    Pulse,
     State,
     Stored,
     Verdict,
@@ -33,11 +39,17 @@ if TYPE_CHECKING:
     from headrace.envelope import Message
 
 __all__ = [
+    "Audit",
+    "AuditNote",
     "Backlog",
+    "DeadErrors",
     "Failure",
+    "Handled",
+    "Inspection",
     "Lease",
     "LeaseGrant",
     "Owner",
+    "Pulse",
     "Savepoint",
     "State",
     "Storage",
@@ -195,7 +207,7 @@ class Savepoint(Protocol):
         ...
 
 
-class Storage(Protocol):
+class Storage(Inspection, Protocol):
     """A database that keeps the outbox, inbox, leases, positions and parked messages of apps. Safe for concurrent use.
 
     Besides `transaction`, every method is a short transaction of its own, READ COMMITTED, safe to repeat. They raise
@@ -336,20 +348,6 @@ class Storage(Protocol):
         """
         ...
 
-    async def redrive(self, positions: Sequence[int]) -> int:
-        """Mark dead letters READY again with attempts 0; the owner runs them in order. Returns how many were marked."""
-        ...
-
-    async def drop(self, positions: Sequence[int]) -> int:
-        """Delete dead letters, which releases what is held behind them. Returns how many were deleted."""
-        ...
-
-    async def dead_letters(
-        self, *, queue: str | None = None, after: int = 0, limit: int = 100
-    ) -> Sequence[Stored]:
-        """Dead letters by position, from the first after `after`: of one queue, or of all."""
-        ...
-
     async def backlog(self, queue: str) -> Backlog:
         """The queue's size and oldest age, counted now."""
         ...
@@ -381,5 +379,8 @@ class Storage(Protocol):
         ...
 
     async def forget(self, *, inbox_older_than_seconds: float, limit: int = 1000) -> int:
-        """Delete inbox rows handled longer ago, a bounded chunk in each call. Returns how many."""
+        """Delete inbox rows handled longer ago, a bounded chunk in each call. Returns how many.
+
+        Also deletes the pulses that have expired, which are few and not counted.
+        """
         ...

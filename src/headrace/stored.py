@@ -86,7 +86,7 @@ class Failure:
     """Why a message was parked: kept in storage for people, never unpickled.
 
     Args:
-        error: the qualified name of the exception type, for grouping.
+        error: the qualified name of the exception type, for grouping, cut at 200 characters.
         message: `str(exception)`, cut at 2 000 characters.
         traceback: as printed, cut at 20 000 characters.
     """
@@ -109,6 +109,7 @@ class Stored:
         attempts: how often handling was begun (parked messages) or refused (outbox).
         due_at: UTC seconds since the epoch by the storage's clock; None unless WAITING.
         failure: the last error, if any.
+        stored_at: when the row was first stored, in UTC seconds since the epoch by the storage's clock; None if it was not yet.
     """
 
     position: int
@@ -119,6 +120,7 @@ class Stored:
     attempts: int = 0
     due_at: float | None = None
     failure: Failure | None = None
+    stored_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,97 @@ class Backlog:
     held: int = 0
     dead: int = 0
     oldest_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeadErrors:
+    """Dead letters that failed alike: of one queue, one topic and one type of error.
+
+    Args:
+        queue: where they stand.
+        topic: of all of them.
+        error: the qualified name of the exception type; empty if none was recorded.
+        count: how many there are.
+        first_position: of the oldest.
+        last_position: of the newest.
+        sample: the message of the newest one's error; empty if none was recorded.
+    """
+
+    queue: str
+    topic: str
+    error: str
+    count: int
+    first_position: int
+    last_position: int
+    sample: str
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What the inbox remembers: a group has handled, or parked, a message.
+
+    Args:
+        group: who.
+        source: of the message.
+        id: of the message.
+        at: when, in UTC seconds since the epoch by the storage's clock.
+    """
+
+    group: str
+    source: str
+    id: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What a process has last said of itself.
+
+    Args:
+        process: its name, unique in the app.
+        data: what it said, byte for byte.
+        age_seconds: since it said so, by the storage's clock.
+    """
+
+    process: str
+    data: bytes
+    age_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AuditNote:
+    """What is to be recorded of a change that a person makes, in the transaction that makes it.
+
+    Args:
+        app: in whose records.
+        who: the person, as the caller knows them. May be empty where nobody has logged in.
+        action: what was done, a word such as "redrive"; at most 200 characters.
+        detail: to what and why, in words for people.
+    """
+
+    app: str
+    who: str
+    action: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """A change that a person made, as it was recorded.
+
+    Args:
+        number: grows with each record and is never reused.
+        at: when, in UTC seconds since the epoch by the storage's clock.
+        who: see `AuditNote`.
+        action: see `AuditNote`.
+        detail: see `AuditNote`.
+    """
+
+    number: int
+    at: float
+    who: str
+    action: str
+    detail: str
 
 
 def outbox_queue(app: str) -> str:

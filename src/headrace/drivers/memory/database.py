@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from typing import Final
 
+from headrace.drivers.memory.inspection import Records
 from headrace.drivers.memory.leases import Leases
 from headrace.drivers.memory.queue import Queue, Row
 from headrace.errors import StorageBusy
@@ -45,6 +46,7 @@ class MemoryDatabase:
         self.inbox: Final[OrderedDict[InboxKey, float]] = OrderedDict()
         self.leases: Final = Leases()
         self.types: Final[dict[str, frozenset[str]]] = {}
+        self.records: Final = Records()
         self.outboxes: Final[dict[str, int]] = {}
         self._numbers: Final = itertools.count(1)
         self._locks: Final[dict[Hashable, Session]] = {}

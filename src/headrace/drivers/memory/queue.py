@@ -45,6 +45,7 @@ class Row:
             self.attempts,
             self.due_at,
             self.failure,
+            self.created_at,
         )
 
 
@@ -134,6 +135,11 @@ class Queue:
         for row in itertools.chain(firsts, self._keyless.values()):
             if row.partition in partitions:
                 yield row
+
+    def lane_of(self, row: Row) -> Collection[int]:
+        """The positions of all messages of its (topic, key); none without a key."""
+        lane = row.lane
+        return self._lanes[lane].keys() if lane is not None else ()
 
     def dead(self) -> Iterator[Row]:
         """The dead letters, in no order."""

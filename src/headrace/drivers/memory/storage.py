@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from headrace.drivers.memory.database import MemoryDatabase, Session
+from headrace.drivers.memory.inspection import MemoryInspection
 from headrace.drivers.memory.transaction import MemoryTransaction
 from headrace.errors import (
     ConfigurationError,
@@ -26,7 +27,7 @@ from headrace.storage import (
 )
 
 
-class MemoryStorage:
+class MemoryStorage(MemoryInspection):
     """Keeps outbox, inbox, leases and parked messages in memory, with the behaviour of a database.
 
     What was committed survives `stop` and a new `start` of the same object, and is lost with the process. It provides
@@ -186,35 +187,6 @@ class MemoryStorage:
             # What follows has no await in it, so nobody comes between this and the write.
             database.unlock(session)
 
-    async def redrive(self, positions: Sequence[int]) -> int:
-        """See `Storage.redrive`."""
-        dead = self._dead(positions)
-        for position in dead:
-            row = self.database.rows[position]
-            self.database.queues[row.queue].change(row, State.READY, None)
-            row.attempts = 0
-        return len(dead)
-
-    async def drop(self, positions: Sequence[int]) -> int:
-        """See `Storage.drop`."""
-        dead = self._dead(positions)
-        for position in dead:
-            self.database.remove(position)
-        return len(dead)
-
-    def _dead(self, positions: Sequence[int]) -> list[int]:
-        rows = self._open().rows
-        return [p for p in set(positions) if p in rows and rows[p].state is State.DEAD]
-
-    async def dead_letters(
-        self, *, queue: str | None = None, after: int = 0, limit: int = 100
-    ) -> Sequence[Stored]:
-        """See `Storage.dead_letters`."""
-        queues = self._open().queues
-        chosen = queues.values() if queue is None else [self.database.queue(queue)]
-        dead = (row for q in chosen for row in q.dead() if row.position > after)
-        return [row.stored() for row in sorted(dead, key=lambda row: row.position)[:limit]]
-
     async def backlog(self, queue: str) -> Backlog:
         """See `Storage.backlog`."""
         database = self._open()
@@ -241,6 +213,7 @@ class MemoryStorage:
     async def forget(self, *, inbox_older_than_seconds: float, limit: int = 1000) -> int:
         """See `Storage.forget`."""
         database = self._open()
+        database.records.forget(database.clock())
         handled_before = database.clock() - inbox_older_than_seconds
         forgotten = 0
         # In order of handling, so the first row that is young enough ends it.

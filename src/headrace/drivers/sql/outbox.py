@@ -214,17 +214,3 @@ age: Final = select(now_ms() - queue.c.created_at_ms).where(
     queue.c.position == bindparam("r_position", type_=BigInteger)
 )
 """The age of one message in milliseconds."""
-
-
-def dead_letters(*, one_queue: bool) -> Executable:
-    """Dead letters by position, of one queue or of all."""
-    found = (
-        select(*STORED)
-        .where(
-            queue.c.state == int(State.DEAD),
-            queue.c.position > bindparam("after", type_=BigInteger),
-        )
-        .order_by(queue.c.position)
-        .limit(bindparam("most", type_=Integer))
-    )
-    return found.where(queue.c.queue == bindparam("queue", type_=String)) if one_queue else found

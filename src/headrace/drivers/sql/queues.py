@@ -1,30 +1,22 @@
-"""The durable queues: reading, parking, redriving, counting. See `parking` and `outbox` for the statements."""
+"""The durable queues: reading, parking, counting. See `parking` and `outbox` for the statements."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 from headrace.drivers.sql import outbox, parking
 from headrace.drivers.sql.fence import lost
 from headrace.drivers.sql.holding import Holding
 from headrace.drivers.sql.rows import failure_values, stored
-from headrace.drivers.sql.statements import delay_ms, promote
+from headrace.drivers.sql.statements import delay_ms
 from headrace.drivers.sql.steps import Outcome, Step, Unexpected
-from headrace.storage import Backlog, Failure, Lease, State, Stored, outbox_queue
+from headrace.storage import Backlog, Failure, Lease, State, Stored
 
 if TYPE_CHECKING:
     from sqlalchemy import Executable
 
     from headrace.drivers.sql.database import Database
-    from headrace.drivers.sql.link import Link
-
-_OUTBOX: Final = outbox_queue("")
-"""What the name of every outbox begins with."""
-
-CHUNK = 500
-"""How many rows one statement names: below the number of parameters of every database, and short as a transaction."""
-
 
 PARTITIONS = 32
 """How many partitions one statement looks into: SQLite takes no more than 500 parts, three for each of them."""
@@ -44,7 +36,6 @@ class Queues:
         self._holding = Holding(database)
         # What was found so at the last look; the next one need not read for nothing.
         self._blocked: set[str] = set()
-        self._dead = {one: outbox.dead_letters(one_queue=one) for one in (False, True)}
 
     async def ready(
         self, queue: str, partitions: Sequence[int], *, limit: int, paused_topics: Sequence[str]
@@ -145,42 +136,6 @@ class Queues:
         }
         await self._under(lease, Step(parking.repark, values))
 
-    async def redrive(self, positions: Sequence[int]) -> int:
-        """Make dead letters READY."""
-        count = 0
-        for start in range(0, len(positions), CHUNK):
-            chunk = {"positions": list(positions[start : start + CHUNK])}
-            async with self._database.writing() as link:
-                dead = await _dead_among(link, chunk)
-                # In the outbox what is not dead is no parked message, and those that it held come by themselves.
-                ours = [one for one in dead if one[1].startswith(_OUTBOX)]
-                others = [position for position, name, *_ in dead if not name.startswith(_OUTBOX)]
-                steps = [Step(parking.redrive, {"positions": others})] if others else []
-                if ours:
-                    steps.append(Step(outbox.free, {"positions": [one[0] for one in ours]}))
-                await link.run([*steps, *_promoted(ours)], commit=True)
-            count += len(dead)
-        return count
-
-    async def drop(self, positions: Sequence[int]) -> int:
-        """Delete dead letters and release what is behind them."""
-        count = 0
-        for start in range(0, len(positions), CHUNK):
-            chunk = {"positions": list(positions[start : start + CHUNK])}
-            async with self._database.writing() as link:
-                dead = await _dead_among(link, chunk)
-                await link.run([Step(parking.drop, chunk), *_promoted(dead)], commit=True)
-            count += len(dead)
-        return count
-
-    async def dead_letters(self, *, queue: str | None, after: int, limit: int) -> Sequence[Stored]:
-        """Dead letters by position."""
-        values: dict[str, object] = {"after": after, "most": limit}
-        if queue is not None:
-            values["queue"] = queue
-        (found,) = await self._database.read(Step(self._dead[queue is not None], values))
-        return [stored(row) for row in found.rows]
-
     async def backlog(self, queue: str) -> Backlog:
         """Count a queue."""
         (found,) = await self._database.read(Step(outbox.sizes, {"queue": queue}))
@@ -205,21 +160,6 @@ class Queues:
             return await self._database.write(self._database.statements.own(lease), *steps)
         except Unexpected as error:
             raise lost(lease) from error
-
-
-async def _dead_among(
-    link: Link, chunk: Mapping[str, Sequence[int]]
-) -> Sequence[tuple[int, str, str, str | None]]:
-    """Those of these messages that are dead letters, with queue, topic and key; nobody changes them until the COMMIT."""
-    # An owner that parks a row at this moment would see the one before it, and nobody promote it.
-    _, found = await link.run([Step(parking.own_all, chunk), Step(parking.dead_ones, chunk)])
-    return cast("Sequence[tuple[int, str, str, str | None]]", found.rows)
-
-
-def _promoted(dead: Sequence[tuple[int, str, str, str | None]]) -> Sequence[Step]:
-    """The steps that let what is next run, after these were taken out of their keys."""
-    lanes = dict.fromkeys((name, topic, key) for _, name, topic, key in dead if key is not None)
-    return [promote(*lane) for lane in lanes]
 
 
 def _position(message: Stored) -> int:

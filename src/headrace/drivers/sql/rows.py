@@ -25,6 +25,7 @@ STORED: Final[Sequence[ColumnElement[object]]] = (
     queue.c.error,
     queue.c.error_message,
     queue.c.traceback,
+    queue.c.created_at_ms,
 )
 """The columns that `stored` reads, in its order."""
 
@@ -54,6 +55,7 @@ _Fields = tuple[
     str | None,
     str | None,
     str | None,
+    int,
 ]
 
 
@@ -73,6 +75,7 @@ def stored(row: Sequence[object]) -> Stored:
         error,
         message,
         traceback,
+        created_at_ms,
     ) = cast("_Fields", row)
     return Stored(
         position,
@@ -83,6 +86,7 @@ def stored(row: Sequence[object]) -> Stored:
         attempts,
         due_at_ms / 1000 if due_at_ms is not None and state == State.WAITING else None,
         Failure(error, message or "", traceback or "") if error is not None else None,
+        created_at_ms / 1000,
     )
 
 
@@ -99,7 +103,7 @@ def message_values(message: Message) -> Mapping[str, object]:
 def failure_values(failure: Failure | None) -> Mapping[str, object]:
     """The parameters of a failure, cut to the lengths that `Failure` promises."""
     return {
-        "v_error": failure.error if failure else None,
+        "v_error": failure.error[:200] if failure else None,
         "v_error_message": failure.message[:2_000] if failure else None,
         "v_traceback": failure.traceback[:20_000] if failure else None,
     }

@@ -25,7 +25,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.mysql import LONGBLOB, MEDIUMTEXT
 
-VERSION: Final = 2
+from headrace.storage import State
+
+VERSION: Final = 3
 """The version of these tables; it is in `headrace_meta` and is compared when an app starts."""
 
 headrace_metadata: Final = MetaData()
@@ -120,6 +122,21 @@ Index(
     postgresql_where=queue.c.due_at_ms.is_not(None),
 )
 
+# Dead letters in order, with what they are chosen and counted by, so that neither looks at the rows themselves. MariaDB and
+# MySQL have no index of some rows only, and of a text they index the beginning.
+Index(
+    "headrace_queue_dead",
+    queue.c.state,
+    queue.c.position,
+    queue.c.queue,
+    queue.c.topic,
+    queue.c.error,
+    sqlite_where=queue.c.state == int(State.DEAD),
+    postgresql_where=queue.c.state == int(State.DEAD),
+    mysql_length={"error": 191},
+    mariadb_length={"error": 191},
+)
+
 lease: Final = Table(
     "headrace_lease",
     headrace_metadata,
@@ -190,6 +207,32 @@ log: Final = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     PrimaryKeyConstraint("topic", "partition", "position"),
 )
+
+# What each process says of itself; a row is overwritten every few seconds.
+pulse: Final = Table(
+    "headrace_pulse",
+    headrace_metadata,
+    Column("app", _name),
+    Column("process", _id),
+    Column("data", _bytes, nullable=False),
+    Column("said_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("app", "process"),
+)
+
+# What people did. Nothing deletes from it.
+audit: Final = Table(
+    "headrace_audit",
+    headrace_metadata,
+    Column("number", _number, primary_key=True, autoincrement=True),
+    Column("app", _name, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("who", _text, nullable=False),
+    Column("action", _name, nullable=False),
+    Column("detail", _text, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("headrace_audit_app", audit.c.app, audit.c.number)
 
 for _table in headrace_metadata.tables.values():
     # Only InnoDB has transactions, and its rows are to take keys of this length whatever the server's defaults are.

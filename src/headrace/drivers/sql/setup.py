@@ -18,12 +18,20 @@ if TYPE_CHECKING:
 
     from headrace.drivers.sql.database import Database
 
+_SOME_ROWS: Final = frozenset({"sqlite", "postgresql"})
+"""The databases that have indexes of some rows only."""
+
 UPGRADES: Final[Mapping[int, Sequence[str]]] = {
     # The head of a key is found by partition, and what is due without a look at the rest. There was only SQLite then.
     1: (
         "DROP INDEX headrace_queue_head",
         "CREATE INDEX headrace_queue_head ON headrace_queue (queue, state, partition, head, position) WHERE head = 1",
         "CREATE INDEX headrace_queue_due ON headrace_queue (queue, partition, due_at_ms) WHERE due_at_ms IS NOT NULL",
+    ),
+    # Dead letters are listed, chosen and counted by an index of their own.
+    2: (
+        "CREATE INDEX headrace_queue_dead ON headrace_queue"
+        " (state, position, queue, topic, error{some_letters}){dead_only}",
     ),
 }
 """The statements that bring tables of a version to the next one. `create_all` then makes tables that are new."""
@@ -118,9 +126,14 @@ def _create(connection: Connection, metadata: MetaData | None) -> None:
     if found is not None:
         if found > VERSION:
             raise _other_version(found)
+        some_rows = connection.dialect.name in _SOME_ROWS
+        words = {
+            "dead_only": " WHERE state = 3" if some_rows else "",
+            "some_letters": "" if some_rows else "(191)",
+        }
         for version in range(found, VERSION):
             for statement in UPGRADES[version]:
-                connection.exec_driver_sql(statement)
+                connection.exec_driver_sql(statement.format_map(words))
         if found < VERSION:
             connection.execute(_raise_version, {"value": str(VERSION)})
     headrace_metadata.create_all(connection)

@@ -14,6 +14,7 @@ from headrace.drivers.listeners import Listeners
 from headrace.drivers.sql import inbox, setup
 from headrace.drivers.sql.backends import dialect_of
 from headrace.drivers.sql.database import Database
+from headrace.drivers.sql.inspection import SqlInspection
 from headrace.drivers.sql.leases import LeaseTable
 from headrace.drivers.sql.notices import Notices
 from headrace.drivers.sql.queues import Queues
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from sqlalchemy import MetaData
 
 
-class SqlStorage:
+class SqlStorage(SqlInspection):
     """Keeps outbox, inbox, leases and parked messages in tables beside the app's own, in the same transactions.
 
     Handlers and request-scoped dependencies may ask for `AsyncSession` and `AsyncConnection`: they work in the running
@@ -279,20 +280,6 @@ class SqlStorage:
             attempts=attempts,
         )
 
-    async def redrive(self, positions: Sequence[int]) -> int:
-        """See `Storage.redrive`."""
-        return await self._run().queues.redrive(positions)
-
-    async def drop(self, positions: Sequence[int]) -> int:
-        """See `Storage.drop`."""
-        return await self._run().queues.drop(positions)
-
-    async def dead_letters(
-        self, *, queue: str | None = None, after: int = 0, limit: int = 100
-    ) -> Sequence[Stored]:
-        """See `Storage.dead_letters`."""
-        return await self._run().queues.dead_letters(queue=queue, after=after, limit=limit)
-
     async def backlog(self, queue: str) -> Backlog:
         """See `Storage.backlog`."""
         return await self._run().queues.backlog(queue)
@@ -313,6 +300,7 @@ class SqlStorage:
 
     async def forget(self, *, inbox_older_than_seconds: float, limit: int = 1000) -> int:
         """See `Storage.forget`."""
+        await self.forget_pulses()
         values = {"age_ms": round(inbox_older_than_seconds * 1000), "most": limit}
         if self.database.statements.reads_before_deleting:
             (old,) = await self.database.read(Step(inbox.old, values))
