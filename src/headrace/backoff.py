@@ -6,7 +6,7 @@ Source: "Exponential Backoff And Jitter", M. Brooker, AWS Architecture Blog (201
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -71,9 +71,10 @@ class Outage:
         count: the count to add to, once an outage.
         telemetry: the app's.
         expected: True for the errors of infrastructure, which are logged without a traceback.
+        labels: what the count is of, such as the topic.
     """
 
-    __slots__ = ("_count", "_expected", "_parts", "_telemetry", "_what", "error")
+    __slots__ = ("_count", "_expected", "_labels", "_parts", "_telemetry", "_what", "error")
 
     def __init__(
         self,
@@ -81,8 +82,10 @@ class Outage:
         count: Count,
         telemetry: Telemetry,
         expected: Callable[[BaseException], bool],
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         self._what = what
+        self._labels = tuple(sorted((labels or {}).items()))
         self._count = count
         self._telemetry = telemetry
         self._expected = expected
@@ -97,7 +100,7 @@ class Outage:
         self.error = error
         if not first:
             return
-        self._telemetry.count(self._count)
+        self._telemetry.tally(self._count, self._labels)
         text = (
             f"{self._what} is paused by {type(error).__name__}: {error}; it tries again, at growing "
             "intervals, and nothing is lost."

@@ -85,6 +85,7 @@ class Leases:
             Count.RELAY_PAUSED if queue.startswith("outbox:") else Count.CONSUMER_PAUSED,
             telemetry,
             lambda error: infrastructure(storage, error),
+            labels={"queue": queue},
         )
         self._worker = Worker(
             f"headrace leases {queue}", self._beat, self._outage, max_backoff_seconds=seconds / 3
@@ -224,7 +225,7 @@ class Leases:
     def _count_lost(self, partitions: Sequence[int], why: str) -> None:
         if not partitions:
             return
-        self._telemetry.count(Count.LEASE_LOST, len(partitions))
+        self._telemetry.count(Count.LEASE_LOST, len(partitions), queue=self._queue)
         self._telemetry.warning(
             f"The lease of {named(partitions)} of queue {self._queue!r} is lost: {why}. Nothing more is begun there; what is "
             "under way commits only if no other process has taken over.",
@@ -239,7 +240,7 @@ class Leases:
             if lease.taken_from is not None:
                 taken.setdefault(lease.taken_from, []).append(lease.partition)
         for owner, partitions in taken.items():
-            self._telemetry.count(Count.TAKEN_OVER, len(partitions))
+            self._telemetry.count(Count.TAKEN_OVER, len(partitions), queue=self._queue)
             self._telemetry.warning(
                 f"{named(partitions).capitalize()} of queue {self._queue!r} taken over from {owner}, which gave no sign of life "
                 f"for {self._seconds:g} s: it died, hung or could not reach the storage.",

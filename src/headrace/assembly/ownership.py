@@ -149,7 +149,7 @@ class OwnershipWatch:
                     self._said.add(place)
                     late.append(partition)
         if late:
-            self._telemetry.count(Count.OWNERLESS, len(late))
+            self._telemetry.count(Count.OWNERLESS, len(late), queue=watched.queue)
             self._telemetry.warning(
                 f"Nobody has worked {named(late)} of queue {watched.queue!r} for {LEASES * self._seconds:g} seconds: what is "
                 f"there waits. Start a process with the role {watched.role!r}; if there is one, look into its log.",

@@ -11,6 +11,7 @@ from headrace.storage import Failure
 
 if TYPE_CHECKING:
     from headrace.envelope import Message
+    from headrace.telemetry import Labels
 
 UNKNOWN_HANDLER = "headrace.UnknownHandler"
 """The error by which a delivery waits for a process that has its handler."""
@@ -30,6 +31,11 @@ class AfterWork(Work):
     def title(self) -> str:
         """Whose work it is, as the subject of a sentence."""
         return f"The running of after-commit handlers of {self.group!r}"
+
+    def labels_of(self, message: Message) -> Labels:
+        """What a delivery is, for counts."""
+        handler = ("handler", message.topic)
+        return (self.labels[0], handler, self.labels[1], ("type", message.envelope.type))
 
     def called(self, message: Message) -> str:
         """A delivery in a log record, as the subject of a sentence."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from headrace.consumer.fresh import Steadily, count
+from headrace.consumer.fresh import Steadily, count_all
 from headrace.errors import HandlerTimeout
 from headrace.storage import State, Verdict
 from headrace.telemetry import Count
@@ -71,7 +71,7 @@ class Batches:
                 except Exception as error:
                     if not contention(work.storage, error):
                         raise
-                    work.telemetry.count(Count.CLASHED)
+                    work.telemetry.tally(Count.CLASHED, work.labels)
                     if in_turn:
                         # With another process, then: fewer messages hold fewer locks for less time.
                         self._size = max(self._size // 2, 1)
@@ -85,9 +85,7 @@ class Batches:
             self._split(lease, len(verdicts), failed)
             return 0
         self._size = min(self._size * 2, work.subscription.batch)
-        for verdict in Verdict:
-            if (amount := verdicts.count(verdict)) > 0:
-                count(work, verdict, amount)
+        count_all(work, zip(verdicts, (message for _, message in decoded), strict=False))
         return len(verdicts)
 
     def _decoded(self, received: Sequence[Received]) -> list[Delivery]:
@@ -127,7 +125,7 @@ class Batches:
     def _split(self, lease: Lease, size: int, error: Exception) -> None:
         work = self._work
         self.alone = size
-        work.telemetry.count(Count.BATCH_SPLIT)
+        work.telemetry.tally(Count.BATCH_SPLIT, work.labels)
         work.telemetry.info(
             f"A batch of {size} messages of topic {work.topic!r} was rolled back in group {work.group!r} by "
             f"{type(error).__name__}: {error}. Its messages are handled again, one by one.",

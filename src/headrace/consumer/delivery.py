@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from headrace.consumer.turns import Turns
@@ -17,10 +17,11 @@ from headrace.worker import infrastructure
 if TYPE_CHECKING:
     from headrace.codec import Codec
     from headrace.consumer.clashes import Clashes
+    from headrace.consumer.dedup_window import DedupWindow
     from headrace.envelope import Message
     from headrace.storage import Storage, Transaction
     from headrace.subscriptions import Subscription
-    from headrace.telemetry import Telemetry
+    from headrace.telemetry import Labels, Telemetry
 
 T = TypeVar("T")
 
@@ -78,6 +79,7 @@ class Work:
         telemetry: the app's.
         slots: bounds the handlers that run at once in all topics of the subscription.
         clashes: lets its batches take turns when they lock each other out.
+        window: looks for messages that are older than the inbox remembers; default None: nobody looks.
     """
 
     subscription: Subscription
@@ -91,11 +93,21 @@ class Work:
     telemetry: Telemetry
     slots: asyncio.Semaphore
     clashes: Clashes
+    window: DedupWindow | None = field(default=None, kw_only=True)
 
     @property
     def title(self) -> str:
         """Whose work it is, as the subject of a sentence."""
         return f"Group {self.group!r} on topic {self.topic!r}"
+
+    @property
+    def labels(self) -> Labels:
+        """Whose work it is, for counts."""
+        return (("group", self.group), ("topic", self.topic))
+
+    def labels_of(self, message: Message) -> Labels:
+        """What a message that this process knows is, for counts; never an id or a key."""
+        return (("group", self.group), ("topic", self.topic), ("type", message.envelope.type))
 
     def called(self, message: Message) -> str:
         """A message in a log record, as the subject of a sentence."""

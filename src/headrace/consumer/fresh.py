@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from headrace.consumer.delivery import UNKNOWN_TYPE_SECONDS, failure_of, in_transaction
 from headrace.storage import Failure, State, Verdict
+from headrace.subscriptions import qualified_name
 from headrace.telemetry import Count
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from headrace.consumer.delivery import Delivery, Work
     from headrace.envelope import Message
     from headrace.storage import Lease, Transaction
+    from headrace.telemetry import Labels
 
 T = TypeVar("T")
 
@@ -56,7 +59,7 @@ class Fresh:
             transaction.advance(lease, position)
 
         await steadily(lambda: in_transaction(self._work.storage, advance))
-        self._work.telemetry.count(Count.SKIPPED, count)
+        self._work.telemetry.tally(Count.SKIPPED, self._work.labels, count)
 
     async def wait_for_type(self, lease: Lease, received: Received, steadily: Steadily) -> float:
         """Keep a message of a type that only other processes of the group know; its key waits behind it (G14).
@@ -113,7 +116,7 @@ class Fresh:
         failed = await steadily(lambda: work.attempt(begin))
         if failed is not None:
             return await self._fail(lease, received, steadily, failed)
-        count(work, seen)
+        count_all(work, [(seen, message)])
         return None
 
     async def _fail(
@@ -133,7 +136,7 @@ class Fresh:
         )
         if verdict is Verdict.DUPLICATE:
             # Its commit had succeeded when the time-out struck, or when the connection was lost: it is handled.
-            work.telemetry.count(Count.CONSUMED)
+            count(work, Verdict.NEW, received.message)
             return None
         if last:
             report_dead(work, lease, received.message, error, 1)
@@ -173,20 +176,34 @@ class Fresh:
 
         verdict = await steadily(lambda: in_transaction(work.storage, body))
         if verdict is not Verdict.NEW:
-            count(work, verdict)
+            count(work, verdict, message)
         return verdict
 
 
-def count(work: Work, verdict: Verdict, amount: int = 1) -> None:
-    """Count messages that their partition goes on behind."""
-    work.telemetry.count(_COUNTS[verdict], amount)
+def count(work: Work, verdict: Verdict, message: Message) -> None:
+    """Count a message that its partition goes on behind."""
+    work.telemetry.tally(_COUNTS[verdict], work.labels_of(message))
+
+
+def count_all(work: Work, verdicts: Iterable[tuple[Verdict, Message]]) -> None:
+    """Count messages that were read from the broker and handled together."""
+    verdicts = list(verdicts)
+    found = Counter((verdict, work.labels_of(message)) for verdict, message in verdicts)
+    for (verdict, labels), amount in found.items():
+        work.telemetry.tally(_COUNTS[verdict], labels, amount)
+    if work.window is not None:
+        work.window.look((m for verdict, m in verdicts if verdict is Verdict.NEW), work.labels)
+
+
+def _with_error(work: Work, message: Message, error: BaseException) -> Labels:
+    return (("error", qualified_name(type(error))), *work.labels_of(message))
 
 
 def report_dead(
     work: Work, lease: Lease, message: Message, error: BaseException, attempts: int
 ) -> None:
     """Log and count a new dead letter."""
-    work.telemetry.count(Count.DEAD)
+    work.telemetry.tally(Count.DEAD, _with_error(work, message, error))
     work.telemetry.error(
         f"{work.called(message)} is a dead letter after {attempts} attempts: {type(error).__name__}: {error}. "
         f"{_behind(message, 'Later messages of its key are held behind it; redrive', 'Redrive')} it when the cause is mended, "
@@ -205,7 +222,7 @@ def report_retry(
 ) -> None:
     """Log and count a failed attempt that is followed by another."""
     most = work.subscription.retry.of(error).attempts
-    work.telemetry.count(Count.RETRIED)
+    work.telemetry.tally(Count.RETRIED, _with_error(work, message, error))
     work.telemetry.warning(
         f"{work.called(message)} failed (attempt {attempts} of {most}): {type(error).__name__}: {error}. "
         f"It is tried again in {delay:.3g} s; {_behind(message, 'later messages of its key wait, ', '')}all others go "

@@ -10,10 +10,9 @@ from headrace.consumer.delivery import (
     UNKNOWN_TYPE_SECONDS,
     failure_of,
 )
-from headrace.consumer.fresh import Steadily, report_dead, report_retry
+from headrace.consumer.fresh import Steadily, count, report_dead, report_retry
 from headrace.errors import HandlerTimeout, LeaseLost, ProcessDied
-from headrace.storage import Failure, State
-from headrace.telemetry import Count
+from headrace.storage import Failure, State, Verdict
 
 if TYPE_CHECKING:
     from headrace.consumer.delivery import Delivery, Work
@@ -84,13 +83,13 @@ class Parked:
         failed = await steadily(lambda: work.attempt(begin))
         if failed is None:
             if ran:
-                work.telemetry.count(Count.CONSUMED)
+                count(work, Verdict.NEW, stored.message)
             return
         if isinstance(failed, HandlerTimeout) and not await steadily(
             lambda: self._still_there(lease, stored)
         ):
             # Its commit had succeeded when the time-out struck.
-            work.telemetry.count(Count.CONSUMED)
+            count(work, Verdict.NEW, stored.message)
             return
         attempts, retry = stored.attempts + 1, work.subscription.retry.of(failed)
         if attempts >= retry.attempts:

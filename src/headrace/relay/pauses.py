@@ -55,6 +55,7 @@ class TopicPauses:
                     Count.RELAY_PAUSED,
                     self._telemetry,
                     self._expected,
+                    labels={"topic": topic},
                 )
             )
         pause.outage.failed(error)

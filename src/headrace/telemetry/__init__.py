@@ -1,4 +1,4 @@
-"""Every count and log record of Headrace by name, in one place. Nothing is logged or counted under another name.
+"""Every count, span, metric and log record of Headrace by name, in one place. Nothing goes out under another name.
 
 A `Telemetry` belongs to one app. Counting is a dictionary update; records go to the standard `logging` loggers below
 "headrace", whose levels and handlers Headrace never sets.
@@ -6,39 +6,12 @@ A `Telemetry` belongs to one app. Counting is a dictionary update; records go to
 
 from __future__ import annotations
 
-import enum
 import logging
 from collections import Counter
 
+from headrace.telemetry.counts import Count, Labels, read, snapshot, total, written
 
-class Count(enum.StrEnum):
-    """What an app counts since it was assembled (G13)."""
-
-    EVENT_UNHANDLED = "headrace.event.unhandled"
-    AFTER_COMMIT_FAILED = "headrace.after_commit.failed"
-    FINALIZER_FAILED = "headrace.unit.finalizer_failed"
-    PUBLISHED = "headrace.relay.published"
-    PUBLISH_REJECTED = "headrace.relay.rejected"
-    RELAY_PAUSED = "headrace.relay.paused"
-    CONSUMED = "headrace.consumer.handled"
-    DUPLICATE = "headrace.consumer.duplicate"
-    HELD = "headrace.consumer.held"
-    RETRIED = "headrace.consumer.retried"
-    DEAD = "headrace.consumer.dead"
-    SKIPPED = "headrace.consumer.skipped"
-    BATCH_SPLIT = "headrace.consumer.batch_split"
-    CLASHED = "headrace.consumer.clashed"
-    CONSUMER_PAUSED = "headrace.consumer.paused"
-    LEASE_LOST = "headrace.lease.lost"
-    TAKEN_OVER = "headrace.lease.taken_over"
-    OWNERLESS = "headrace.lease.ownerless"
-    DRAIN_CUT = "headrace.drain.cut"
-    REDRIVEN = "headrace.dead_letter.redriven"
-    DROPPED = "headrace.dead_letter.dropped"
-
-
-Labels = tuple[tuple[str, str], ...]
-"""What a count was of: names and values, sorted by name."""
+__all__ = ["Count", "Labels", "Telemetry", "read", "total", "written"]
 
 
 class Telemetry:
@@ -48,14 +21,23 @@ class Telemetry:
         app: the app's name, in every record.
     """
 
-    __slots__ = ("app", "counts", "labelled", "logger")
+    __slots__ = ("app", "counts", "labelled", "logger", "observe_sends")
 
     def __init__(self, app: str) -> None:
         self.app = app
         self.counts: Counter[Count] = Counter()
         self.labelled: Counter[tuple[Count, Labels]] = Counter()
         """The same counts, of those that tell more: by topic, group, type or handler."""
+        self.observe_sends = False
+        """Count each send, each raised event and each handler that ran, by name. Default False: a send that nobody watches
+        pays nothing for it. Set it before the app starts."""
         self.logger = logging.getLogger("headrace")
+
+    def fresh(self) -> Telemetry:
+        """A telemetry of the same app with the same settings, and no counts: for a variant of the app."""
+        twin = Telemetry(self.app)
+        twin.observe_sends = self.observe_sends
+        return twin
 
     def count(self, what: Count, amount: int = 1, **labels: str) -> None:
         """Add to a count.
@@ -66,9 +48,20 @@ class Telemetry:
             labels: what it was of, from a small set of values, such as `topic`, `group`, `type` and `handler`; never an id
                 or a key.
         """
+        self.tally(what, tuple(sorted(labels.items())), amount)
+
+    def tally(self, what: Count, labels: Labels, amount: int = 1) -> None:
+        """Add to a count whose labels are made already; see `count`. What is called often has them ready."""
         self.counts[what] += amount
         if labels:
-            self.labelled[what, tuple(sorted(labels.items()))] += amount
+            self.labelled[what, labels] += amount
+
+    def snapshot(self) -> dict[str, int]:
+        """All counts as plain data: totals such as `headrace.relay.published`, and their parts.
+
+        A part is written `headrace.relay.published{topic=meetings}`; `headrace.telemetry.read` takes it to pieces.
+        """
+        return snapshot(self.counts, list(self.labelled.items()))
 
     def info(self, text: str, **fields: object) -> None:
         """Log at INFO; fields become attributes of the record, under `headrace`."""
