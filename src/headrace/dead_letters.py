@@ -1,16 +1,16 @@
-"""Dead letters: look at them, run them again, or give them up with a reason (G9). Of the outbox and of groups alike.
+"""Dead letters: look at them, mend them, run them again, or give them up with a reason (G9). Of the outbox and of groups alike.
 
 Source: "Dead Letter Channel", Enterprise Integration Patterns.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from headrace.errors import ConfigurationError
-from headrace.storage import Failure, group_queue
+from headrace.storage import AuditNote, DeadErrors, Failure, group_queue
 from headrace.telemetry import Count
 
 if TYPE_CHECKING:
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 PAGE = 100
 """Dead letters that one query reads: bodies may be large, and people look at few."""
+
+CHUNK = 500
+"""Dead letters that one transaction changes: short, and each has its audit record."""
+
+SHOWN = 20
+"""Positions that a log record names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,7 @@ class DeadLetter:
         data: its body, byte for byte.
         attempts: how often it was tried.
         failure: the last error, or None.
+        at: when it was first stored, in UTC seconds since the epoch; None if the storage does not tell.
     """
 
     position: int
@@ -48,89 +55,155 @@ class DeadLetter:
     data: bytes
     attempts: int
     failure: Failure | None
+    at: float | None = None
+
+
+Check = Callable[[DeadLetter, bytes], None]
+"""Raises an error that says why a dead letter cannot have these bytes as its body."""
 
 
 class DeadLetters:
-    """The dead letters of a storage.
+    """The dead letters of a storage. What changes some of them leaves an audit record, in the same transaction.
 
     Args:
         storage: where they are.
         telemetry: the app's.
         wake: called after a change, so that the relay and the consumers of this process look at once. Those of other
             processes look by themselves.
+        check: refuses the new body of one that is edited. Default: any bytes will do.
     """
 
     def __init__(
-        self, storage: Storage, telemetry: Telemetry, *, wake: Callable[[], None] = lambda: None
+        self,
+        storage: Storage,
+        telemetry: Telemetry,
+        *,
+        wake: Callable[[], None] = lambda: None,
+        check: Check = lambda letter, data: None,
     ) -> None:
         self._storage = storage
         self._telemetry = telemetry
         self._wake = wake
+        self._check = check
 
     async def list(
-        self, *, group: str | None = None, topic: str | None = None, limit: int = PAGE
+        self,
+        *,
+        group: str | None = None,
+        topic: str | None = None,
+        error: str | None = None,
+        queue: str | None = None,
+        after: int = 0,
+        limit: int = PAGE,
     ) -> Sequence[DeadLetter]:
         """The oldest dead letters.
 
         Args:
             group: only those of this group. Default None: of all groups, of outboxes and of after-commit handlers.
             topic: only those of this topic. Default None: of all topics.
+            error: only those with this type of error, as `Failure.error` names it. Default None: with any error, or none.
+            queue: only those of this queue, see `DeadLetter.queue`. Default None: of all.
+            after: only those behind this position: that of the last one of the page before. Default 0: from the first on.
             limit: how many at most. Default 100; `iterate` gives all.
         """
-        found: list[DeadLetter] = []
-        if limit > 0:
-            async for letter in self.iterate(group=group, topic=topic):
-                found.append(letter)
-                if len(found) >= limit:
-                    break
-        return found
+        if limit < 1:
+            return []
+        places = await self._places(_Chosen(group, topic, error, queue))
+        return [_view(stored) for stored in await self._page(places, error, after, limit)]
 
     async def iterate(
-        self, *, group: str | None = None, topic: str | None = None
+        self,
+        *,
+        group: str | None = None,
+        topic: str | None = None,
+        error: str | None = None,
+        queue: str | None = None,
     ) -> AsyncIterator[DeadLetter]:
         """All dead letters from the oldest on, read page by page; see `list`."""
-        queue = None if group is None or topic is None else group_queue(group, topic)
-        after = 0
-        while True:
-            page = await self._storage.dead_letters(queue=queue, after=after, limit=PAGE)
-            for stored in page:
-                letter = _view(stored)
-                if group in (None, letter.group) and topic in (None, letter.topic):
-                    yield letter
-            if len(page) < PAGE:
-                return
-            after = page[-1].position
+        async for page in self._pages(_Chosen(group, topic, error, queue), PAGE):
+            for letter in page:
+                yield letter
 
-    async def redrive(self, *positions: int) -> int:
+    async def errors(
+        self, group: str | None = None, topic: str | None = None, *, queue: str | None = None
+    ) -> Sequence[DeadErrors]:
+        """What dead letters failed of: counted by queue, topic and type of error, the most frequent first; see `list`."""
+        chosen = _Chosen(group, topic, None, queue)
+        found = await self._storage.dead_errors(queue=queue)
+        return [each for each in found if chosen.takes(each.queue, each.topic)]
+
+    async def get(self, position: int) -> DeadLetter | None:
+        """One dead letter; None if it is none, any more."""
+        for stored in await self._storage.dead_letters(after=position - 1, limit=1):
+            if stored.position == position:
+                return _view(stored)
+        return None
+
+    async def behind(self, position: int) -> int:
+        """How many messages wait behind this one: later ones of its queue, topic and key."""
+        return await self._storage.behind(position)
+
+    async def edit(self, position: int, data: bytes, *, by: str = "") -> bool:
+        """Replace the body of a dead letter. It stays dead until it is redriven, with its id and all of its envelope.
+
+        Args:
+            position: which.
+            data: the new body, as the app's codec writes it. Where the app knows the type, it must be able to read it.
+            by: who wants it, for the audit record.
+
+        Returns:
+            False if it is no dead letter any more; then nothing was changed.
+
+        Raises:
+            DecodeError: the app knows the type, and cannot read this body; nothing was changed.
+            MessageTooLarge: it is larger than `Limits.body_bytes`; nothing was changed.
+        """
+        letter = await self.get(position)
+        if letter is None:
+            return False
+        self._check(letter, data)
+        sizes = f"{len(letter.data)} bytes became {len(data)}"
+        note = self._audit(by, "edit", f"Dead letter {_called(letter)}: its body of {sizes}.")
+        if not await self._storage.rewrite(position, data, audit=note):
+            return False
+        self._note(Count.EDITED, 1, f"The body of dead letter {position} is replaced: {sizes}.", by)
+        return True
+
+    async def redrive(self, *positions: int, by: str = "") -> int:
         """Let dead letters run again, with new attempts, in order, before what is held behind them.
 
         Args:
             positions: of those; others are passed over.
+            by: who wants it, for the audit record.
 
         Returns:
             How many were dead letters.
         """
-        count = await self._storage.redrive(positions) if positions else 0
-        self._note(Count.REDRIVEN, count, f"{count} dead letters are redriven: {positions}.")
-        return count
+        return await self._redrive(await self._letters(positions), by)
 
-    async def redrive_all(self, *, group: str | None = None, topic: str | None = None) -> int:
-        """Let all dead letters of a group, of a topic or of everything run again; see `redrive`.
+    async def redrive_all(
+        self,
+        *,
+        group: str | None = None,
+        topic: str | None = None,
+        error: str | None = None,
+        queue: str | None = None,
+        by: str = "",
+    ) -> int:
+        """Let all dead letters of a group, of a topic, with an error or all that there are run again; see `list` and `redrive`.
 
         One that fails again meanwhile is not redriven twice.
         """
-        positions = [letter.position async for letter in self.iterate(group=group, topic=topic)]
-        total = 0
-        for start in range(0, len(positions), PAGE):
-            total += await self.redrive(*positions[start : start + PAGE])
-        return total
+        pages = self._pages(_Chosen(group, topic, error, queue), CHUNK)
+        return sum([await self._redrive(page, by) async for page in pages])
 
-    async def drop(self, *positions: int, reason: str) -> int:
+    async def drop(self, *positions: int, reason: str, by: str = "") -> int:
         """Delete dead letters for good, which releases what is held behind them.
 
         Args:
             positions: of those; others are passed over.
-            reason: why, for the log. Required: nothing is dropped in silence.
+            reason: why, for the log and the audit record. Required: nothing is dropped in silence.
+            by: who wants it, for the audit record.
 
         Returns:
             How many were deleted.
@@ -138,39 +211,168 @@ class DeadLetters:
         Raises:
             ConfigurationError: the reason is empty.
         """
-        if not reason.strip():
-            raise ConfigurationError(
-                f"drop({', '.join(map(str, positions))}, reason={reason!r}): say why these messages are given up; the "
-                "log keeps it."
-            )
-        count = await self._storage.drop(positions) if positions else 0
-        self._note(
-            Count.DROPPED,
-            count,
-            f"{count} dead letters are dropped for good: {positions}. Reason: {reason}",
+        _need_reason(reason, f"drop({', '.join(map(str, positions))}")
+        return await self._drop(await self._letters(positions), reason, by)
+
+    async def drop_all(
+        self,
+        *,
+        group: str | None = None,
+        topic: str | None = None,
+        error: str | None = None,
+        queue: str | None = None,
+        reason: str,
+        by: str = "",
+    ) -> int:
+        """Delete all dead letters of a group, of a topic, with an error or all that there are; see `list` and `drop`.
+
+        Raises:
+            ConfigurationError: the reason is empty.
+        """
+        chosen = _Chosen(group, topic, error, queue)
+        _need_reason(reason, f"drop_all({chosen}")
+        return sum(
+            [await self._drop(page, reason, by) async for page in self._pages(chosen, CHUNK)]
         )
+
+    async def _redrive(self, letters: Sequence[DeadLetter], by: str) -> int:
+        count = 0
+        for some in _chunks(letters):
+            positions = [letter.position for letter in some]
+            note = self._audit(by, "redrive", f"Dead letters {_listed(some)}.")
+            changed = await self._storage.redrive(positions, audit=note)
+            text = f"{changed} dead letters are redriven: {_numbers(positions)}."
+            self._note(Count.REDRIVEN, changed, text, by)
+            count += changed
         return count
 
-    def _note(self, what: Count, count: int, text: str) -> None:
+    async def _drop(self, letters: Sequence[DeadLetter], reason: str, by: str) -> int:
+        count = 0
+        for some in _chunks(letters):
+            positions = [letter.position for letter in some]
+            note = self._audit(by, "drop", f"Reason: {reason}. Dead letters {_listed(some)}.")
+            changed = await self._storage.drop(positions, audit=note)
+            text = f"{changed} dead letters are dropped for good: {_numbers(positions)}. Reason: {reason}"
+            self._note(Count.DROPPED, changed, text, by)
+            count += changed
+        return count
+
+    async def _letters(self, positions: Sequence[int]) -> Sequence[DeadLetter]:
+        """Those of these positions that are dead letters, in order: what is recorded says what they were."""
+        found = [await self.get(position) for position in sorted(set(positions))]
+        return [letter for letter in found if letter is not None]
+
+    async def _pages(self, chosen: _Chosen, size: int) -> AsyncGenerator[Sequence[DeadLetter]]:
+        places = await self._places(chosen)
+        after = 0
+        while page := await self._page(places, chosen.error, after, size):
+            yield [_view(stored) for stored in page]
+            after = page[-1].position
+            if len(page) < size:
+                return
+
+    async def _places(self, chosen: _Chosen) -> Sequence[_Place]:
+        """Where to look. A group without a topic has a queue for each of its topics, which are few."""
+        if chosen.group is None:
+            return [(chosen.queue, chosen.topic)]
+        if chosen.topic is not None:
+            queue = group_queue(chosen.group, chosen.topic)
+            return [(queue, chosen.topic)] if chosen.queue in {None, queue} else []
+        errors = await self._storage.dead_errors(queue=chosen.queue)
+        places = {(one.queue, one.topic) for one in errors if chosen.takes(one.queue, one.topic)}
+        return sorted(places)
+
+    async def _page(
+        self, places: Sequence[_Place], error: str | None, after: int, limit: int
+    ) -> Sequence[Stored]:
+        found: list[Stored] = []
+        for queue, topic in places:
+            found += await self._storage.dead_letters(
+                queue=queue, topic=topic, after=after, limit=limit, error=error
+            )
+        return sorted(found, key=_position)[:limit]
+
+    def _audit(self, by: str, action: str, detail: str) -> AuditNote:
+        return AuditNote(self._telemetry.app, by, action, detail)
+
+    def _note(self, what: Count, count: int, text: str, by: str) -> None:
         if count:
             self._telemetry.count(what, count)
-            self._telemetry.warning(text)
+            self._telemetry.warning(f"{text} By {by!r}." if by else text)
             self._wake()
+
+
+_Place = tuple[str | None, str | None]
+"""A queue and a topic; None for any."""
+
+
+class _Chosen(NamedTuple):
+    """Which dead letters somebody asks for."""
+
+    group: str | None
+    topic: str | None
+    error: str | None
+    queue: str | None
+
+    def takes(self, queue: str, topic: str) -> bool:
+        """True if those of this queue and topic are among them, as far as group and topic go."""
+        return self.group in {None, _group_of(queue, topic)} and self.topic in {None, topic}
+
+    def __str__(self) -> str:
+        given = {name: value for name, value in self._asdict().items() if value is not None}
+        return ", ".join(f"{name}={value!r}" for name, value in given.items())
+
+
+def _need_reason(reason: str, call: str) -> None:
+    if not reason.strip():
+        opened = call if call.endswith("(") else f"{call}, "
+        raise ConfigurationError(
+            f"{opened}reason={reason!r}): say why these messages are given up; the log and the audit record keep it."
+        )
+
+
+def _chunks(letters: Sequence[DeadLetter]) -> Iterator[Sequence[DeadLetter]]:
+    """As many as storage changes in one transaction, so that each has a record of its own."""
+    for start in range(0, len(letters), CHUNK):
+        yield letters[start : start + CHUNK]
+
+
+def _called(letter: DeadLetter) -> str:
+    key = f", key {letter.key!r}" if letter.key is not None else ""
+    where = f"{letter.queue}, topic {letter.topic!r}{key}"
+    return f"{letter.position} ({letter.envelope.type} {letter.envelope.id} in {where})"
+
+
+def _listed(letters: Sequence[DeadLetter]) -> str:
+    return ", ".join(map(_called, letters))
+
+
+def _numbers(positions: Sequence[int]) -> str:
+    few = ", ".join(map(str, positions[:SHOWN]))
+    return few if len(positions) <= SHOWN else f"{few} and so on to {positions[-1]}"
+
+
+def _group_of(queue: str, topic: str) -> str | None:
+    kind, _, rest = queue.partition(":")
+    # The topic may hold slashes as well as the group: it is known, so the group is what stands before it.
+    return rest.removesuffix(f"/{topic}") if kind == "group" else None
+
+
+def _position(stored: Stored) -> int:
+    return stored.position
 
 
 def _view(stored: Stored) -> DeadLetter:
     message = stored.message
-    kind, _, rest = stored.queue.partition(":")
-    # The topic may hold slashes as well as the group: it is known, so the group is what stands before it.
-    group = rest.removesuffix(f"/{message.topic}") if kind == "group" else None
     return DeadLetter(
         position=stored.position,
         queue=stored.queue,
-        group=group,
+        group=_group_of(stored.queue, message.topic),
         topic=message.topic,
         key=message.key if message.key is not None else message.envelope.partitionkey,
         envelope=message.envelope,
         data=message.data,
         attempts=stored.attempts,
         failure=stored.failure,
+        at=stored.stored_at,
     )

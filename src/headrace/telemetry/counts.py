@@ -38,6 +38,7 @@ class Count(enum.StrEnum):
     DRAIN_CUT = "headrace.drain.cut"
     REDRIVEN = "headrace.dead_letter.redriven"
     DROPPED = "headrace.dead_letter.dropped"
+    EDITED = "headrace.dead_letter.edited"
 
 
 Labels = tuple[tuple[str, str], ...]

@@ -158,7 +158,8 @@ def found(*, ids: bool, topics: bool, keys: bool, queues: bool) -> Executable:
         chosen = chosen.where(queue.c.topic == bindparam("topic", type_=String))
     if keys:
         chosen = chosen.where(queue.c.key == bindparam("key", type_=String))
-    return chosen.where(queue.c.queue == _queue) if queues else chosen
+    # No index of queues is to be taken: it has another order, so that each part would be looked for in the whole queue.
+    return chosen.where(queue.c.queue.concat("") == _queue) if queues else chosen
 
 
 @cache
