@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,6 +193,37 @@ class Broker(Protocol):
         """Call `wake` (cheap, on the loop) when there may be new messages to read, of this process or of others.
 
         A hint only: readers poll besides. Returns a function that ends it.
+        """
+        ...
+
+
+@runtime_checkable
+class SearchableLog(Protocol):
+    """What a broker may have besides: it can look into its topics for a message, so that `explain` shows it there.
+
+    A diagnostic: it may read a whole topic, in bounded parts, and holds nothing up.
+    """
+
+    async def search(
+        self,
+        topic: str,
+        *,
+        id: str | None = None,  # noqa: A002 - CloudEvents' own name
+        key: str | None = None,
+        correlation: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[Received]:
+        """The latest retained messages of a topic to which all that is given applies, in order within each partition.
+
+        Args:
+            topic: where to look.
+            id: of the envelope.
+            key: of the message.
+            correlation: the `correlationid` of the envelope: of all that one outside request caused.
+            limit: how many at most, of each partition.
+
+        Raises:
+            TopicNotFound: there is no such topic.
         """
         ...
 

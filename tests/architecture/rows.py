@@ -18,8 +18,9 @@ CORE: Final[tuple[tuple[str, ...], ...]] = (
     ("container", "injection"),
     ("causes", "learnt", "recorder", "watching", "underway", "runners", "dispatcher", "emitter"),
     ("unit_of_work", "units", "mediator", "opened"),
-    ("worker", "leases", "relay", "consumer", "dead_letters", "retention"),
+    ("worker", "leases", "relay", "consumer", "dead_letters", "retention", "health"),
     ("description", "assembly", "app"),
+    ("explaining", "asyncapi"),
     ("saga", "scheduler"),
 )
 

@@ -127,6 +127,26 @@ class MemoryBroker:
         """See `Broker.backlog`."""
         return self._topic(topic).backlog(group, after)
 
+    async def search(
+        self,
+        topic: str,
+        *,
+        id: str | None = None,  # noqa: A002 - CloudEvents' own name
+        key: str | None = None,
+        correlation: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[Received]:
+        """See `SearchableLog.search`."""
+
+        def wanted(message: Message) -> bool:
+            return (
+                id in (None, message.envelope.id)
+                and key in (None, message.key)
+                and correlation in (None, message.envelope.correlationid)
+            )
+
+        return self._topic(topic).search(wanted, limit)
+
     def listen(self, group: str, topic: str, wake: Callable[[], None]) -> Callable[[], None]:
         """See `Broker.listen`. The topic need not exist yet."""
         return self._listeners.add(topic, wake)

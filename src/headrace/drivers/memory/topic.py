@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from headrace.broker import Received, partition_of
 from headrace.envelope import Message
@@ -74,6 +74,14 @@ class TopicLog:
         log = self._log(partition)
         for number in range(self._next(group, partition, position), log.end):
             yield Received(partition, str(number), log.messages[number])
+
+    def search(self, wanted: Callable[[Message], bool], limit: int) -> list[Received]:
+        """The latest messages of each partition that are wanted, in order."""
+        found: list[Received] = []
+        for partition, log in enumerate(self._logs):
+            numbers = [n for n, message in log.messages.items() if wanted(message)]
+            found += [Received(partition, str(n), log.messages[n]) for n in numbers[-limit:]]
+        return found
 
     def backlog(self, group: str, after: Mapping[int, str | None]) -> int:
         """See `Broker.backlog`."""

@@ -16,14 +16,15 @@ from headrace.broker import (
     Rejected,
     Topic,
     partition_of,
+    stable_hash,
 )
 from headrace.drivers.sql import log
 from headrace.drivers.sql.housekeeping import Housekeeping
 from headrace.drivers.sql.notices import topic_name
 from headrace.drivers.sql.rows import message_values
+from headrace.drivers.sql.searching import received, search
 from headrace.drivers.sql.steps import Step
 from headrace.drivers.sql.storage import SqlStorage
-from headrace.envelope import Message, unpack
 from headrace.errors import (
     BrokerUnavailable,
     ConfigurationError,
@@ -35,6 +36,7 @@ from headrace.errors import (
 
 if TYPE_CHECKING:
     from headrace.drivers.sql.database import Database
+    from headrace.envelope import Message
     from headrace.storage import Storage
 
 _WEEK_SECONDS: Final = 7 * 24 * 3600.0
@@ -228,6 +230,23 @@ class SqlBroker:
                 count += max(0, end[p] - 1 - max(int(after[p] or 0), first - 1))
         return count
 
+    async def search(
+        self,
+        topic: str,
+        *,
+        id: str | None = None,  # noqa: A002 - CloudEvents' own name
+        key: str | None = None,
+        correlation: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[Received]:
+        """See `SearchableLog.search`."""
+        count = await self.partitions(topic)
+        where = range(count) if key is None else [stable_hash(key) % count]
+        async with self._reaching() as database:
+            return await search(
+                database, topic, where, id=id, key=key, correlation=correlation, limit=limit
+            )
+
     def listen(self, group: str, topic: str, wake: Callable[[], None]) -> Callable[[], None]:
         """See `Broker.listen`. Hears every `SqlBroker` of this process on the same `SqlStorage`, and others by notices."""
         return self._reachable().listen(topic_name(topic), wake)
@@ -242,7 +261,7 @@ class SqlBroker:
             )
         )
         return {
-            p: [_received(row) for row in outcome.rows]
+            p: [received(row) for row in outcome.rows]
             for p, outcome in zip(behind, found, strict=True)
         }
 
@@ -268,10 +287,3 @@ class SqlBroker:
             raise BrokerUnavailable(
                 f"the topics are in the database, which failed: {error}"
             ) from error
-
-
-def _received(row: Sequence[object]) -> Received:
-    partition, position, topic, key, envelope, body = cast(
-        "tuple[int, int, str, str | None, bytes, bytes]", row
-    )
-    return Received(partition, str(position), Message(topic, key, unpack(envelope), body))

@@ -1,0 +1,32 @@
+"""What became of a message, or of a key: read from storage and broker, without touching the flow.
+
+    explanation = await explain(app, "0198c0de-...")
+
+The command `headrace explain` and the dashboard show it.
+"""
+
+from __future__ import annotations
+
+from headrace.explaining.asking import explain
+from headrace.explaining.life import (
+    Explanation,
+    KeyLife,
+    KeyQueue,
+    LogPlace,
+    MessageLife,
+    Relative,
+    Standing,
+    Where,
+)
+
+__all__ = [
+    "Explanation",
+    "KeyLife",
+    "KeyQueue",
+    "LogPlace",
+    "MessageLife",
+    "Relative",
+    "Standing",
+    "Where",
+    "explain",
+]
