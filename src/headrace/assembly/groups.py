@@ -74,6 +74,11 @@ def topics_of(
     return tuple({**{name: Topic(name) for name in names}, **settings}.values())
 
 
+def types_of(bindings: Iterable[Binding]) -> dict[str, type]:
+    """The classes of all notifications that bindings name, by type literal."""
+    return {notification.type: kind for kind, notification in _known(bindings).items()}
+
+
 def readings_of(groups: Iterable[Group]) -> tuple[Reading, ...]:
     """Which group reads which topic."""
     return tuple(
