@@ -26,6 +26,7 @@ from headrace.dead_letters import DeadLetters
 from headrace.description import Description
 from headrace.emitter import Unhandled
 from headrace.errors import AppNotRunning, ConfigurationError, WiringError
+from headrace.health import Health
 from headrace.limits import Limits
 from headrace.maps import EventMap, RequestMap
 from headrace.messages import Answered
@@ -158,6 +159,21 @@ class Headrace:
     async def status(self) -> AppStatus:
         """What relay and consumers of this process do, and how large the outbox is: for health checks and people (G13)."""
         return await self._parts.status()
+
+    async def health(self, *, timeout_seconds: float = 2.0, strict: bool = False) -> Health:
+        """Whether this process lives and is ready, with the reasons in words, for the probes of an orchestrator (G13).
+
+        Not ready is a process that is not running, whose storage does not answer, and, if it relays, one whose outbox nobody
+        works or whose oldest unsent event is older than `Limits.unsent_seconds`. A broker outage alone leaves the processes
+        ready that do not relay.
+
+        Args:
+            timeout_seconds: it answers within this time, also when the database hangs. Default 2: shorter than a probe waits.
+            strict: what is otherwise only noted makes the process unready too.
+        """
+        return await self._parts.probe.health(
+            running=self.running, timeout_seconds=timeout_seconds, strict=strict
+        )
 
     def describe(self) -> Description:
         """What the app is made of: messages, handlers, what they raise, topics and groups. Does no I/O.

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 
 from headrace import Headrace
@@ -246,6 +247,26 @@ async def test_an_app_of_the_web_tier_is_taken_over_in_other_roles(
     await send(start, 1)
     one = await start("-m", "headrace", "worker", "web:app")
     await one.until("packed 1")
+
+
+async def test_probes_are_answered(start: Start) -> None:
+    """Section 2: a worker has no web server, and tells an orchestrator all the same that it lives and is ready."""
+    one = await worker(start, "--health", "127.0.0.1:0")
+    port = (await one.until(r"/live and /ready are answered at 127.0.0.1:(\d+)"))[1]
+    await one.until("this worker relays")
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as probe:
+        live, ready = await probe.get("/live"), await probe.get("/ready")
+    assert (live.status_code, ready.status_code) == (200, 200)
+    assert ready.json()["roles"] == ["consume", "relay"]
+    one.signal(signal.SIGTERM)
+    assert await one.ends() == 0, one.output
+
+
+async def test_several_processes_do_not_answer_for_one(start: Start) -> None:
+    """One address cannot tell of several processes, of which one may be ready and another not."""
+    one = await worker(start, "--processes", "2", "--health", "127.0.0.1:0")
+    assert await one.ends() == 2, one.output
+    assert "--health answers for one process" in one.output
 
 
 async def test_a_dead_process_is_started_again(start: Start) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
 from contextlib import suppress
 
 from msgspec.structs import replace
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from headrace.app import Headrace, Role
 from headrace.assembly import Settings
 from headrace.cli.ending import Code, Fault, fault_of
+from headrace.cli.probes import probes
 from headrace.cli.stopping import Stopping
 from headrace.limits import Limits
 from headrace.telemetry import Count
@@ -43,18 +44,39 @@ def restricted(app: Headrace, roles: Collection[Role]) -> tuple[Headrace, Limits
     return app.variant(change), limits[0]
 
 
-def run(app: Headrace, limits: Limits, stopping: Stopping, *, until_end_of_input: bool) -> Code:
-    """Start the app, wait until it is to stop, drain it.
+def run(
+    app: Headrace,
+    limits: Limits,
+    stopping: Stopping,
+    *,
+    until_end_of_input: bool,
+    health: tuple[str, int] | None = None,
+) -> Code:
+    """Start the app, wait until it is to stop, drain it. `health` is the address at which probes are answered.
 
     Raises:
         Fault: it could not be started.
     """
     with asyncio.Runner() as runner:
-        code = runner.run(_run(app, limits, stopping, until_end_of_input))
+        code = runner.run(_answering(app, health, _run(app, limits, stopping, until_end_of_input)))
         if code is Code.CUT:
             # What did not end by its cancellation would be waited for without a limit.
             stopping.end(code)
     return code
+
+
+async def _answering(
+    app: Headrace, health: tuple[str, int] | None, work: Coroutine[object, object, Code]
+) -> Code:
+    if health is None:
+        return await work
+    host, asked = health
+    try:
+        async with probes(app, host, asked) as port:
+            app.telemetry.info(f"{app.name}: /live and /ready are answered at {host}:{port}.")
+            return await work
+    finally:
+        work.close()
 
 
 async def _run(app: Headrace, limits: Limits, stopping: Stopping, until_end_of_input: bool) -> Code:

@@ -13,6 +13,7 @@ import typer
 from headrace.app import Role
 from headrace.cli.ending import Code, Fault, end, fault_of
 from headrace.cli.loading import load
+from headrace.cli.probes import address_of
 from headrace.cli.processes import Processes, command_of
 from headrace.cli.running import restricted, run
 from headrace.cli.stopping import Stopping
@@ -46,6 +47,10 @@ def worker(
     log_level: Annotated[
         Level, typer.Option(help="The least grave records written, unless the app sets up logging.")
     ] = Level.INFO,
+    health: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Answer /live and /ready there over HTTP."),
+    ] = None,
     until_end_of_input: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Relay the outbox and consume, until SIGTERM or SIGINT; these drain, a second one stops at once.
@@ -61,7 +66,18 @@ def worker(
         loaded, limits = restricted(load(app), roles)
         _set_up_logging(log_level)
         if processes == 1:
-            code = run(loaded, limits, Stopping(), until_end_of_input=until_end_of_input)
+            address = address_of(health) if health is not None else None
+            code = run(
+                *(loaded, limits, Stopping()),
+                until_end_of_input=until_end_of_input,
+                health=address,
+            )
+        elif health is not None:
+            raise Fault(
+                "--health answers for one process, and --processes starts several, of which one may be ready and another not. "
+                "Run one process for each address, as an orchestrator does with replicas.",
+                Code.USAGE,
+            )
         else:
             loaded.check()
             children = Processes(command_of(app, roles, log_level), processes, loaded.telemetry)
