@@ -55,7 +55,7 @@ class Probe:
             # What hinders the relay is no fault of a process that does not relay.
             (reasons if relays else notes).extend(self._ownerless(outbox=True))
             notes.extend(self._ownerless(outbox=False))
-            notes.extend(self._paused())
+            notes.extend(self.paused())
         return Health(
             app=settings.name,
             roles=tuple(sorted(settings.roles)),
@@ -118,7 +118,8 @@ class Probe:
                     "waits."
                 )
 
-    def _paused(self) -> Iterator[str]:
+    def paused(self) -> Iterator[str]:
+        """What of this process is paused now, and why, each a sentence; does no I/O."""
         relay = self._parts.relay.status if self._parts.relay is not None else None
         if relay is not None and relay.last_error is not None:
             yield f"The relay is paused by {relay.last_error}"

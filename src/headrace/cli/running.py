@@ -41,7 +41,10 @@ def restricted(app: Headrace, roles: Collection[Role]) -> tuple[Headrace, Limits
         limits.append(settings.limits)
         return replace(settings, roles=frozenset(roles))
 
-    return app.variant(change), limits[0]
+    worker = app.variant(change)
+    # Beside a database and a broker counting is cheap, and `headrace status` shows what each handler does.
+    worker.telemetry.observe_sends = True
+    return worker, limits[0]
 
 
 def run(

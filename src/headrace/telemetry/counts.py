@@ -35,6 +35,7 @@ class Count(enum.StrEnum):
     LEASE_LOST = "headrace.lease.lost"
     TAKEN_OVER = "headrace.lease.taken_over"
     OWNERLESS = "headrace.lease.ownerless"
+    PULSE_MISSED = "headrace.pulse.missed"
     DRAIN_CUT = "headrace.drain.cut"
     REDRIVEN = "headrace.dead_letter.redriven"
     DROPPED = "headrace.dead_letter.dropped"
