@@ -63,7 +63,7 @@ class Places:
 replays = Module("replay", providers=[Places])
 
 
-@replays.handler
+@replays.handler(raises=[])
 class Replay(RequestHandler[ReplayStep, int]):
     """Sends each happening's command inside the step's unit of work."""
 

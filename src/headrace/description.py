@@ -13,9 +13,10 @@ from msgspec import Struct
 from headrace.bindings import Binding
 from headrace.broker import Topic
 from headrace.errors import MessageDefinitionError
+from headrace.handlers import Events
 from headrace.messages import is_query, is_request
 from headrace.notifications import Notification, notification_of
-from headrace.signatures import stable_name
+from headrace.signatures import SignatureFault, parameters_of, stable_name
 from headrace.subscriptions import Subscription
 
 MessageKind = Literal["command", "query", "domain event", "notification"]
@@ -59,7 +60,8 @@ class HandlerInfo(Struct, frozen=True, kw_only=True):
         groups: the groups that it runs in, if `runs` is "consumed".
         where: "file:line" of its binding.
         raises: the ids of the events that it raises, in the order known.
-        declared: True if `raises` was declared, and so is complete. False: these were seen while the app ran.
+        declared: True if `raises` is complete: it was declared, or the handler can raise nothing (it is a query's, or a function
+            without a parameter of type `Events`). False: these were seen while the app ran.
         module: the name of the `Module` that it was bound in, or None.
     """
 
@@ -139,12 +141,12 @@ class Description(Struct, frozen=True, kw_only=True):
 
     @property
     def complete(self) -> bool:
-        """True if every handler declares what it raises. Otherwise arrows may be missing that no run has shown yet."""
+        """True if of every handler it is known what it raises. Otherwise arrows may be missing that no run has shown yet."""
         return all(one.declared for one in self.handlers)
 
     @property
     def undeclared(self) -> tuple[HandlerInfo, ...]:
-        """The handlers that do not declare what they raise."""
+        """The handlers of which it is not known what else they raise."""
         return tuple(one for one in self.handlers if not one.declared)
 
     def message(self, id: str) -> MessageInfo:  # noqa: A002
@@ -221,7 +223,7 @@ def describe(
                 groups=groups,
                 where=binding.where,
                 raises=tuple(found[kind].id for kind in raised),
-                declared=binding.raises is not None,
+                declared=binding.raises is not None or (not raised and raises_nothing(binding)),
                 module=modules(binding),
             )
         )
@@ -248,6 +250,19 @@ def describe(
         middlewares=tuple(_name(one) for one in middlewares),
         event_middlewares=tuple(_name(one) for one in event_middlewares),
     )
+
+
+def raises_nothing(binding: Binding) -> bool:
+    """True of a handler that has no way to raise an event: a query's, and a function that takes no `Events`."""
+    if is_query(binding.message):
+        return True
+    if not binding.is_function:
+        return False
+    try:
+        parameters = parameters_of(binding.handler, skip_first=True)
+    except SignatureFault:
+        return False  # one of the wiring faults
+    return all(one.annotation is not Events for one in parameters)
 
 
 def message_info(kind: type, request: bool = False) -> MessageInfo:

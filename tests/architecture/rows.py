@@ -27,7 +27,7 @@ CORE: Final[tuple[tuple[str, ...], ...]] = (
 # What stands around the core. "" is headrace/__init__.py, which gathers the public names of the core.
 AROUND: Final[tuple[tuple[str, ...], ...]] = (
     ("",),
-    ("testing", "drivers", "integrations"),
+    ("testing", "drivers", "integrations", "drawing"),
     ("cli", "dashboard", "__main__"),
 )
 

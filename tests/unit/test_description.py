@@ -8,6 +8,7 @@ from headrace import (
     Command,
     DomainEvent,
     Event,
+    EventHandler,
     EventMap,
     Events,
     Headrace,
@@ -151,6 +152,24 @@ async def test_what_is_not_declared_is_learnt_and_until_then_incomplete() -> Non
     assert [one.describe().message(id).name for id in joining.raises] == ["Joined"]
     assert not one.describe().complete
     assert [h.name for h in one.describe().undeclared] == ["join"]
+
+
+def test_a_handler_that_can_raise_nothing_is_complete_without_a_declaration() -> None:
+    """That of a query, and a function that takes no `Events`; a class may always append."""
+
+    class Told(EventHandler[Joined]):
+        async def handle(self, event: Joined) -> None:
+            pass
+
+    requests, events = RequestMap(), EventMap()
+    requests.bind(Count, count)
+    events.bind(Joined, audit)
+    events.bind(Joined, tell)
+    events.bind(Joined, Told)
+    description = Headrace(
+        "shop", requests=requests, events=events, broker="memory://"
+    ).describe()
+    assert [one.name for one in description.undeclared] == ["tell", "Told"]
 
 
 def test_a_message_reaches_handlers_of_its_bases() -> None:
