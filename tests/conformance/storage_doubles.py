@@ -14,7 +14,11 @@ from headrace.drivers.memory.transaction import MemorySavepoint, MemoryTransacti
 from headrace.envelope import Message
 from headrace.errors import LeaseLost, StorageBusy, UnitOfWorkClosed
 from headrace.storage import (
+    Audit,
+    AuditNote,
     Backlog,
+    DeadErrors,
+    Handled,
     Lease,
     LeaseGrant,
     Owner,
@@ -382,7 +386,7 @@ class PausesAfterTheLimit(Faithful):
     "all_behind_a_dead_letter_go_in_order_when_it_is_dropped",
 )
 class DropKeepsTheRow(Faithful):
-    async def drop(self, positions: Sequence[int]) -> int:
+    async def drop(self, positions: Sequence[int], *, audit: AuditNote | None = None) -> int:
         return len(positions)
 
 
@@ -957,3 +961,134 @@ class RemembersWhatItRefused(Faithful):
                     key = (group, message.envelope.source, message.envelope.id)
                     self._database.inbox[key] = self._database.clock()
                 raise
+
+
+# Inspection
+
+
+@fails("dead_letters_are_chosen_by_topic_and_error")
+class ChoosesAfterTheLimit(Faithful):
+    async def dead_letters(
+        self,
+        *,
+        queue: str | None = None,
+        after: int = 0,
+        limit: int = 100,
+        error: str | None = None,
+        topic: str | None = None,
+    ) -> Sequence[Stored]:
+        page = await super().dead_letters(queue=queue, after=after, limit=limit)
+        return [
+            row
+            for row in page
+            if topic in {None, row.message.topic}
+            and error in {None, row.failure.error if row.failure else ""}
+        ]
+
+
+@fails("dead_letters_are_counted_by_error")
+class ShowsTheOldest(Faithful):
+    async def dead_errors(self, *, queue: str | None = None) -> Sequence[DeadErrors]:
+        found: list[DeadErrors] = []
+        for each in await super().dead_errors(queue=queue):
+            failure = self.database.rows[each.first_position].failure
+            found.append(replace(each, sample=failure.message if failure else ""))
+        return found
+
+
+@fails("what_waits_behind_a_dead_letter_is_counted", "people_look_beside_a_writer")
+class CountsTheWholeQueue(Faithful):
+    async def behind(self, position: int) -> int:
+        row = self.database.rows.get(position)
+        if row is None:
+            return 0
+        return sum(other.queue == row.queue for other in self.database.rows.values())
+
+
+@fails("what_waits_in_the_outbox_is_counted")
+class CountsWhatIsMarked(Faithful):
+    async def behind(self, position: int) -> int:
+        rows = self.database.rows.values()
+        lanes = {row.lane for row in rows if row.position == position}
+        return sum(row.lane in lanes and row.state is State.HELD for row in rows)
+
+
+@fails("messages_are_found_by_what_they_are")
+class FindsWhatIsParked(Faithful):
+    async def find(self, **given: Any) -> Sequence[Stored]:
+        found = await super().find(**given)
+        return [row for row in found if row.queue.startswith("group:")]
+
+
+@fails("any_id_is_found")
+class FindsByTheBeginning(Faithful):
+    async def find(self, **given: Any) -> Sequence[Stored]:
+        wanted = given.pop("id", None)
+        found = await super().find(**given)
+        return [row for row in found if row.message.envelope.id.startswith(wanted or "")]
+
+
+@fails("people_look_beside_a_writer")
+class LooksUnderALease(Faithful):
+    async def find(self, **given: Any) -> Sequence[Stored]:
+        session = Session()
+        for queue, table in self.database.leases._queues.items():
+            for partition in table.partitions:
+                await self.database.lock(("lease", queue, partition), session)
+        self.database.unlock(session)
+        return await super().find(**given)
+
+
+@fails("the_inbox_tells_what_was_handled")
+class TellsOfAllGroups(Faithful):
+    async def handled(self, id: str, **given: Any) -> Sequence[Handled]:
+        return await super().handled(id, sources=given.get("sources", ()))
+
+
+@fails("a_dead_letter_gets_another_body")
+class KeepsTheBody(Faithful):
+    async def rewrite(self, position: int, data: bytes, *, audit: AuditNote | None = None) -> bool:
+        row = self.database.rows.get(position)
+        return await super().rewrite(position, row.message.data if row else b"", audit=audit)
+
+
+@fails("only_dead_letters_get_another_body")
+class RewritesAnything(Faithful):
+    async def rewrite(self, position: int, data: bytes, *, audit: AuditNote | None = None) -> bool:
+        row = self.database.rows.get(position)
+        if row is None:
+            return False
+        row.message = replace(row.message, data=data)
+        return True
+
+
+@fails("a_process_says_how_it_is")
+class KeepsTheFirstWord(Faithful):
+    async def pulse(self, app: str, process: str, data: bytes, *, seconds: float) -> None:
+        if (app, process) not in self.database.records.said:
+            await super().pulse(app, process, data, seconds=seconds)
+
+
+@fails("a_process_that_is_silent_is_not_shown")
+class ShowsTheSilent(Faithful):
+    async def pulse(self, app: str, process: str, data: bytes, *, seconds: float) -> None:
+        await super().pulse(app, process, data, seconds=seconds * 1000)
+
+
+@fails("what_people_did_is_recorded")
+class OldestRecordsFirst(Faithful):
+    async def audits(
+        self, app: str, *, before: int | None = None, limit: int = 100
+    ) -> Sequence[Audit]:
+        return (await super().audits(app, before=before, limit=10_000))[::-1][:limit]
+
+
+@fails("a_change_and_its_record_are_one", "only_dead_letters_get_another_body")
+class RecordsWhatWasAsked(Faithful):
+    async def redrive(self, positions: Sequence[int], *, audit: AuditNote | None = None) -> int:
+        self._note(audit)
+        return await super().redrive(positions)
+
+    async def rewrite(self, position: int, data: bytes, *, audit: AuditNote | None = None) -> bool:
+        self._note(audit)
+        return await super().rewrite(position, data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from headrace.testing.conformance.storage_batches import BatchClauses
 from headrace.testing.conformance.storage_deferred import DeferredClauses
 from headrace.testing.conformance.storage_inbox import InboxClauses
+from headrace.testing.conformance.storage_inspection import InspectionClauses
 from headrace.testing.conformance.storage_leases import LeaseClauses
 from headrace.testing.conformance.storage_life import LifeClauses
 from headrace.testing.conformance.storage_outbox import OutboxClauses
@@ -19,6 +20,7 @@ class StorageKit(
     BatchClauses,
     ParkedClauses,
     DeferredClauses,
+    InspectionClauses,
     LeaseClauses,
     LifeClauses,
 ):
