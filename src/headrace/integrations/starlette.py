@@ -157,12 +157,13 @@ async def read_body(request: Request, kind: type[T]) -> T:
     try:
         return codec.decode(await request.body(), kind)
     except DecodeError as error:
-        cause = error.__cause__
-        raise HTTPException(422, detail=_fault(cause) if cause is not None else "") from error
+        raise HTTPException(422, detail=_fault(error.__cause__)) from error
 
 
-def _fault(cause: BaseException) -> str:
+def _fault(cause: BaseException | None) -> str:
     """What does not fit, without the name of our class."""
+    if cause is None:
+        return "the body is nested too deeply"
     errors = getattr(cause, "errors", None)
     if not callable(errors):
         return str(cause)
