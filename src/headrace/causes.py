@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 
 from headrace.envelope import Envelope, new_id, now
+
+callers_trace: ContextVar[str | None] = ContextVar("headrace_callers_trace", default=None)
+"""The W3C `traceparent` that an outside caller gave, such as in the header of an HTTP request."""
 
 
 class Cause:
@@ -62,7 +66,7 @@ class Cause:
     def envelope_for(
         self, type_: str, *, key: str | None = None, content_type: str | None = None
     ) -> Envelope:
-        """A fresh envelope of this message, with correlation, causation and metadata from what caused it."""
+        """A fresh envelope of this message, with correlation, causation, trace and metadata from what caused it."""
         own_id = new_id()
         parent = self.parent
         above = parent.envelope if parent is not None else None
@@ -79,5 +83,6 @@ class Cause:
             or ((above.correlationid or above.id) if above is not None else None)
             or own_id,
             causationid=above.id if above is not None else None,
+            traceparent=above.traceparent if above is not None else callers_trace.get(),
             extensions={**inherited, **self.metadata} if self.metadata else inherited,
         )

@@ -54,6 +54,7 @@ class Told:
     correlation_id: str | None
     tenant: str | None
     causation_id: str | None
+    traceparent: str | None
 
 
 class Shop:
@@ -85,6 +86,7 @@ class Shop:
                     envelope.correlationid,
                     envelope.metadata.get("tenant"),
                     envelope.causationid,
+                    envelope.traceparent,
                 )
             )
 

@@ -48,6 +48,8 @@ from headrace.integrations.fastapi import (
 from headrace.testing import Harness
 from tests.e2e.shop import Basket, Numbers, Order, OrderPlaced, PlaceOrder, Refused, Shop
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Shop:
@@ -101,6 +103,25 @@ async def test_a_request_without_a_usable_correlation_id_gets_one(
     made = answer.headers["x-correlation-id"]
     assert made not in given.values()
     assert shop.told[0].correlation_id == made
+
+
+@pytest.mark.parametrize("path", ["/orders/1", "/unit"])
+@pytest.mark.parametrize(
+    ("given", "told"), [(TRACE, TRACE), ("00-0-0-00", None), (TRACE.replace("00-", "ff-"), None)]
+)
+async def test_the_trace_of_the_caller_goes_on(
+    api: FastAPI, shop: Shop, path: str, given: str, told: str | None
+) -> None:
+    """Section 5: without OpenTelemetry a valid `traceparent` reaches the consumer, and one that is not valid is ignored."""
+
+    @api.post("/unit")
+    async def place(unit: Unit) -> str:
+        return await unit.send(PlaceOrder("1"))
+
+    async with client(api) as http:
+        await http.post(path, headers={"traceparent": given})
+        await shop.placed()
+    assert [one.traceparent for one in shop.told] == [told]
 
 
 async def test_a_header_that_cannot_travel_is_refused(api: FastAPI, shop: Shop) -> None:

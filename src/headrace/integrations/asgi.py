@@ -8,12 +8,13 @@ Source: ASGI 3.0, "HTTP & WebSocket ASGI message format", and "Lifespan state".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Generator, Iterable, Mapping, MutableMapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeVar, cast
 
 from headrace.app import Headrace
+from headrace.causes import callers_trace
 from headrace.envelope import check_metadata, new_id
 from headrace.errors import AppNotRunning, ConfigurationError
 from headrace.messages import Answered
@@ -28,6 +29,7 @@ STATE: Final = "headrace"
 
 _CORRELATION: Final = "headrace_correlation_id"
 _USABLE: Final = re.compile(r"[!-~]{1,128}")
+_TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,8 @@ class RequestHeaders:
             whose header is not 1 to 128 visible ASCII characters.
         metadata: headers that become metadata, by header: `{"x-tenant": "tenant"}`. Default none. A request without the header
             is sent without.
+        traceparent: whether the header `traceparent` (W3C Trace Context) goes on to all that the request causes, for services
+            without OpenTelemetry, which sees to it by itself. Default: yes.
 
     Raises:
         EnvelopeError: a name cannot be metadata.
@@ -47,6 +51,7 @@ class RequestHeaders:
 
     correlation_id: str | None = "x-correlation-id"
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    traceparent: bool = True
 
     def __post_init__(self) -> None:
         check_metadata(dict.fromkeys(self.metadata.values(), ""))
@@ -140,6 +145,23 @@ def metadata_of(scope: Scope, headers: RequestHeaders) -> dict[str, str] | None:
     return check_metadata(given) if given else None
 
 
+def trace_of(scope: Scope, headers: RequestHeaders) -> str | None:
+    """The trace of the caller; None without the header, and for one that is not valid, as the standard wants it."""
+    given = _header(scope, "traceparent") if headers.traceparent else None
+    return given if given is not None and _TRACEPARENT.fullmatch(given) else None
+
+
+@contextmanager
+def traced(trace: str | None) -> Generator[None]:
+    """What is sent in the block belongs to the caller's trace."""
+    before = callers_trace.get()
+    callers_trace.set(trace or before)
+    try:
+        yield
+    finally:
+        callers_trace.set(before)
+
+
 def _header(scope: Scope, name: str) -> str | None:
     wanted = name.lower().encode("latin-1")
     for key, value in cast("Iterable[tuple[bytes, bytes]]", scope["headers"]):
@@ -155,16 +177,23 @@ class Sender:
         app: the app that serves the request.
         correlation_id: goes with all that is sent.
         metadata: goes with all that is sent.
+        traceparent: goes with all that is sent.
     """
 
-    __slots__ = ("app", "correlation_id", "metadata")
+    __slots__ = ("app", "correlation_id", "metadata", "traceparent")
 
     def __init__(
-        self, app: Headrace, *, correlation_id: str, metadata: Mapping[str, str] | None = None
+        self,
+        app: Headrace,
+        *,
+        correlation_id: str,
+        metadata: Mapping[str, str] | None = None,
+        traceparent: str | None = None,
     ) -> None:
         self.app = app
         self.correlation_id = correlation_id
         self.metadata = metadata
+        self.traceparent = traceparent
 
     async def __call__(
         self,
@@ -182,6 +211,7 @@ class Sender:
         """
         if self.metadata:
             metadata = {**self.metadata, **(metadata or {})}
-        return await self.app.send(
-            request, correlation_id=self.correlation_id, metadata=metadata, savepoint=savepoint
-        )
+        with traced(self.traceparent):
+            return await self.app.send(
+                request, correlation_id=self.correlation_id, metadata=metadata, savepoint=savepoint
+            )

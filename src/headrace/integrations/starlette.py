@@ -26,6 +26,8 @@ from headrace.integrations.asgi import (
     correlation_of,
     metadata_of,
     serve,
+    trace_of,
+    traced,
 )
 from headrace.integrations.problems import (
     MEDIA_TYPE,
@@ -110,6 +112,7 @@ def sender(connection: HTTPConnection, app: Headrace | None = None) -> Sender:
         app_for(_serving(connection), app),
         correlation_id=correlation_id(connection),
         metadata=_metadata(connection),
+        traceparent=trace_of(connection.scope, headers_of(connection)),
     )
 
 
@@ -134,8 +137,9 @@ async def unit_of_work(
         read_only=read_only,
         context={kind: connection},
     )
-    async with opening as unit, _shared_scope(connection, unit):
-        yield unit
+    with traced(trace_of(connection.scope, headers_of(connection))):
+        async with opening as unit, _shared_scope(connection, unit):
+            yield unit
 
 
 def correlation_id(connection: HTTPConnection) -> str:
