@@ -15,7 +15,9 @@ from headrace.learnt import Learnt
 from headrace.maps import EventMap
 from headrace.messages import Event
 from headrace.middleware import Middleware, compose
+from headrace.recorder import Recorder, recorded_event
 from headrace.runners import EventRunner, event_runner
+from headrace.watching import Watch
 
 if TYPE_CHECKING:
     from dishka import AsyncContainer
@@ -75,15 +77,19 @@ class EventDispatcher:
         self.concurrency = concurrency
         self.middlewares = tuple(middlewares)
         self.injector = Injector(self.container)
-        self.recorder: Callable[[Binding, object], None] | None = None
-        """Told of each handler that has run; for `headrace.testing`."""
+        self.recorder: Recorder | None = None
+        """Told of what handlers do; for `headrace.testing`."""
         self.learnt = Learnt()
         """What handlers have raised without declaring it."""
+        self.watch: Watch | None = None
+        """What is done about each handler besides running it; set before the runners are made."""
+        self.watch_consumed: Watch | None = None
+        """The same for handlers of what was stored or published before: consumed, and after the commit."""
         self.runners: dict[type, EventRunner] = {}
 
     def needs_unit(self) -> bool:
-        """True if a bound handler asks for something that only a unit of work has."""
-        return any(
+        """True if a bound handler asks for something that only a unit of work has, or a recorder is to know what caused what."""
+        return self.recorder is not None or any(
             self.injector.plan(b.handler, skip_first=b.is_function).needs_unit
             for b in self.event_map.bindings
         )
@@ -100,8 +106,16 @@ class EventDispatcher:
         self.runners[event_type] = runner
         return runner
 
-    async def runner_of(self, label: str, bindings: Sequence[Binding]) -> EventRunner:
-        """A runner of just these handlers."""
+    async def runner_of(
+        self,
+        label: str,
+        bindings: Sequence[Binding],
+        *,
+        consumed: bool = False,
+        group: str | None = None,
+    ) -> EventRunner:
+        """A runner of just these handlers; `consumed` if they run apart from what raised the event, perhaps in a `group`."""
+        watch = self.watch_consumed if consumed else self.watch
         calls = [
             (b, await self.injector.ready(self.injector.plan(b.handler, skip_first=b.is_function)))
             for b in bindings
@@ -111,13 +125,14 @@ class EventDispatcher:
             and self.recorder is None
             and (self.concurrency == 1 or len(calls) == 1)
         ):
-            return event_runner(label, calls, self.learnt)
+            return event_runner(label, calls, self.learnt, watch)
         singles = [
-            event_runner(f"{label} by {b.name}", [(b, plan)], self.learnt) for b, plan in calls
+            event_runner(f"{label} by {b.name}", [(b, plan)], self.learnt, watch)
+            for b, plan in calls
         ]
         if self.recorder is not None:
             singles = [
-                _recorded(single, b, self.recorder)
+                recorded_event(single, b, self.recorder, group)
                 for single, (b, _) in zip(singles, calls, strict=True)
             ]
         if self.middlewares:
@@ -144,17 +159,6 @@ def _wrapped(single: EventRunner, middlewares: Sequence[Middleware]) -> EventRun
             follow.extend(await single(message, unit) or ())
 
         await compose(middlewares, handler)(event)
-        return follow
-
-    return run
-
-
-def _recorded(
-    single: EventRunner, binding: Binding, recorder: Callable[[Binding, object], None]
-) -> EventRunner:
-    async def run(event: Any, unit: Any) -> list[Event] | None:
-        follow = await single(event, unit)
-        recorder(binding, event)
         return follow
 
     return run

@@ -15,8 +15,11 @@ from headrace.errors import ConfigurationError, EventCycle, EventNotHandled, Mes
 from headrace.learnt import Learnt
 from headrace.messages import Event
 from headrace.notifications import Notification, notification_of
+from headrace.recorder import Recorder
 from headrace.runners import EventRunner
+from headrace.signatures import stable_name
 from headrace.telemetry import Count, Telemetry
+from headrace.watching import Watch
 
 _SHOWN = 12
 
@@ -122,6 +125,7 @@ class EventEmitter:
 
     async def _emit_in_unit(self, events: list[tuple[Event, Cause]], unit: EmitUnit) -> None:
         runners = self.dispatcher.runners
+        recorder = self.dispatcher.recorder
         outer = unit.cause
         depth = 0
         try:
@@ -131,8 +135,12 @@ class EventEmitter:
                     notification = notification_of(type(event))
                     if notification is not None:
                         self._collect(event, notification, raised_by, unit)
+                        if recorder is not None:
+                            recorder.raised(event, unit.outgoing[-1].envelope)
                         continue
                     cause = unit.cause = Cause(event, self.source, raised_by)
+                    if recorder is not None:
+                        recorder.raised(event, cause.envelope)
                     if self.has_after_commit:
                         self._defer(event, cause, unit)
                     run = runners.get(type(event)) or await self.find(event)
@@ -158,9 +166,19 @@ class EventEmitter:
         return self.dispatcher.runners
 
     @property
+    def recorder(self) -> Recorder | None:
+        """Told of what handlers do; for `headrace.testing`."""
+        return self.dispatcher.recorder
+
+    @property
     def learnt(self) -> Learnt:
         """What handlers have raised without declaring it."""
         return self.dispatcher.learnt
+
+    @property
+    def watch(self) -> Watch | None:
+        """What is done about each handler besides running it."""
+        return self.dispatcher.watch
 
     async def find(self, event: Event) -> EventRunner:
         """The runner for an event whose type was not met before; one that does nothing if it has no handler."""
@@ -176,7 +194,7 @@ class EventEmitter:
         kind = type(event)
         if self.has_after_commit and self._after_handlers(kind):
             return _nothing
-        self.telemetry.count(Count.EVENT_UNHANDLED)
+        self.telemetry.count(Count.EVENT_UNHANDLED, event=stable_name(kind))
         text = (
             f"{kind.__qualname__} was raised and no handler is bound to it. Bind one with events.bind({kind.__name__}, ...), "
             f'or pass unhandled="ignore" to the app if that is meant.'

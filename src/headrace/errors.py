@@ -208,3 +208,9 @@ class DrainTimeout(HeadraceError, TimeoutError):
     """Stopping or settling did not end within its deadline; the rest is redelivered at the next start (G10)."""
 
     code = "HR062"
+
+
+class OutboxBypassed(HeadraceError):
+    """Application code published straight to a broker inside a unit of work; raised under `headrace.testing.Harness`."""
+
+    code = "HR070"

@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 
 from headrace.errors import ConfigurationError
 
-
 _MAY_BE_ZERO = frozenset({"drain_seconds", "linger_seconds"})
 
 

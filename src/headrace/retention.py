@@ -44,6 +44,15 @@ class Retention:
         """Start in the background."""
         self._worker.start()
 
+    @property
+    def idle(self) -> bool:
+        """True while it forgets nothing."""
+        return self._worker.idle
+
+    def wake(self) -> None:
+        """Look at once."""
+        self._worker.wake()
+
     async def stop(self) -> None:
         """Let the chunk that runs end."""
         await self._worker.stop(drain_seconds=5.0)

@@ -8,7 +8,7 @@ a generic loop). `print(runner.__source__)` shows what was generated.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from headrace.bindings import Binding
 from headrace.errors import QueryRaisedEvent, UndeclaredEvent
@@ -16,10 +16,14 @@ from headrace.handlers import Events, events_attribute
 from headrace.injection import Origin, Plan
 from headrace.learnt import Learnt
 from headrace.messages import Event
+from headrace.recorder import Recorder, recorded_request
 from headrace.underway import RUNNER, circle_of
+from headrace.watching import Watch, Watched
 
 EventRunner = Callable[[Any, Any], Awaitable["list[Event] | None"]]
 """`await run(event, unit)` runs all handlers of the event's type and answers the follow-up events, in order, or None."""
+
+_UNWATCHED: Final = Watched()
 
 RequestRunner = Callable[..., Awaitable[Any]]
 """`await run(request, unit=None)` runs the handler, then emits what it collected, and answers the response."""
@@ -34,8 +38,18 @@ class Emitter(Protocol):
         ...
 
     @property
+    def recorder(self) -> Recorder | None:
+        """Told of what handlers do; for `headrace.testing`."""
+        ...
+
+    @property
     def learnt(self) -> Learnt:
         """What handlers have raised without declaring it."""
+        ...
+
+    @property
+    def watch(self) -> Watch | None:
+        """What is done about each handler besides running it; None for nothing."""
         ...
 
     async def find(self, event: Event) -> EventRunner:
@@ -84,7 +98,9 @@ def request_runner(binding: Binding, plan: Plan, emitter: Emitter, *, query: boo
     # A try costs nothing until it catches. Sends that send each other may exhaust the stack before any depth is counted.
     source.add("try:")
     source.deeper()
-    collected = _call(source, binding, plan, "request", "response = ", emitter.learnt)
+    collected = _call(
+        source, binding, plan, "request", "response = ", emitter.learnt, emitter.watch
+    )
     if collected is not None:
         source.add(f"if {collected}:")
         if query:
@@ -116,17 +132,21 @@ def request_runner(binding: Binding, plan: Plan, emitter: Emitter, *, query: boo
         "    if circle is None: raise",
         "    raise circle from error",
     )
-    return source.build(binding.name)
+    run: RequestRunner = source.build(binding.name)
+    return run if emitter.recorder is None else recorded_request(run, binding, emitter.recorder)
 
 
 def event_runner(
-    label: str, calls: Sequence[tuple[Binding, Plan]], learnt: Learnt | None = None
+    label: str,
+    calls: Sequence[tuple[Binding, Plan]],
+    learnt: Learnt | None = None,
+    watch: Watch | None = None,
 ) -> EventRunner:
     """The runner of one event type: its handlers one after another, in the order given."""
     source = _Source("run(event, unit)")
     source.add("follow = None")
     for binding, plan in calls:
-        collected = _call(source, binding, plan, "event", "", learnt)
+        collected = _call(source, binding, plan, "event", "", learnt, watch)
         if collected is not None:
             source.add(
                 f"if {collected}:",
@@ -143,20 +163,20 @@ def _call(
     message: str,
     assign: str,
     learnt: Learnt | None,
+    watch: Watch | None,
 ) -> str | None:
     """Write the call of one handler; answer the expression of what it collected, or None if it cannot collect."""
     arguments, events = _arguments(source, plan)
+    watched = watch(binding) if watch is not None else _UNWATCHED
     target = source.name("h", plan.target)
     if binding.is_function:
-        source.add(f"{assign}await {target}({', '.join([message, *arguments])})")
+        _await(source, assign, f"{target}({', '.join([message, *arguments])})", watched)
         if events is None:
             return None
         collected = events
     else:
-        source.add(
-            f"handler = {target}({', '.join(arguments)})",
-            f"{assign}await handler.handle({message})",
-        )
+        source.add(f"handler = {target}({', '.join(arguments)})")
+        _await(source, assign, f"handler.handle({message})", watched)
         attribute = events_attribute(cast(type, binding.handler))
         if attribute is None:
             return None
@@ -171,7 +191,23 @@ def _call(
         source.add(f"if {collected}: {source.name('check', _check_raises(binding))}({collected})")
     elif learnt is not None:
         source.add(f"if {collected}: {source.name('learn', learnt.teller(binding))}({collected})")
+    if watched.raised is not None:
+        source.add(f"if {collected}: {source.name('raised', watched.raised)}({collected})")
     return collected
+
+
+def _await(source: _Source, assign: str, call: str, watched: Watched) -> None:
+    if watched.around is not None:
+        call = f"{source.name('around', watched.around)}({call})"
+    if watched.failed is None:
+        source.add(f"{assign}await {call}")
+        return
+    source.add(
+        f"try: {assign}await {call}",
+        "except Exception as failure:",
+        f"    {source.name('failed', watched.failed)}(failure)",
+        "    raise",
+    )
 
 
 def _arguments(source: _Source, plan: Plan) -> tuple[list[str], str | None]:

@@ -69,6 +69,14 @@ class Worker:
         self._woken: asyncio.Event | None = None
         self._stopping: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
+        self._resting = False
+
+    @property
+    def idle(self) -> bool:
+        """True while it waits for a hint, or for its time to look without one; not while it waits after an error."""
+        return self._task is None or (
+            self._resting and self._woken is not None and not self._woken.is_set()
+        )
 
     @property
     def running(self) -> bool:
@@ -117,7 +125,9 @@ class Worker:
             self._backoff.reset()
             self._outage.over()
             if wait > 0 and not woken.is_set():
+                self._resting = True
                 await pause(woken, wait)
+                self._resting = False
             else:
                 # Also when the step itself has woken us: waiting for an event that is set does not let other tasks run.
                 await asyncio.sleep(0)

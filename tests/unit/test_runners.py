@@ -20,6 +20,8 @@ class FakeEmitter:
         self.emitted: list[tuple[list[Event], object, int]] = []
 
     learnt = Learnt()
+    watch = None
+    recorder = None
 
     async def find(self, event: Event) -> Any:
         async def nothing(event: Event, unit: object) -> None:

@@ -132,7 +132,9 @@ class Deliveries:
         emitter = self._mediator.emitter
         dispatcher = emitter.dispatcher
         for binding in _after_commit(dispatcher.event_map.bindings):
-            self._runners[binding] = await dispatcher.runner_of(binding.name, [binding])
+            self._runners[binding] = await dispatcher.runner_of(
+                binding.name, [binding], consumed=True
+            )
         work = AfterWork(
             *(self._settings, self._app, "after-commit", self.queue, self._storage, self._deliver),
             *(dict[str, type[object]](), emitter.codec, emitter.telemetry),
@@ -173,9 +175,14 @@ class Deliveries:
         """True if this process runs deliveries."""
         return self._worker is not None
 
-    async def pending(self) -> bool:
-        """True if a delivery may run now or later. Dead letters are not pending."""
-        return await self._storage.due_in(self.queue, range(AFTER_PARTITIONS)) is not None
+    @property
+    def idle(self) -> bool:
+        """True if this process has nothing to run that it knows of."""
+        return self._worker is None or self._worker.idle
+
+    async def due_in(self) -> float | None:
+        """Seconds until a delivery may run, 0.0 for now. Dead letters do not run: None if there is nothing else."""
+        return await self._storage.due_in(self.queue, range(AFTER_PARTITIONS))
 
     async def status(self) -> AfterCommitStatus:
         """What waits and what runs here; one query."""

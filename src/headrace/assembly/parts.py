@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING, cast
 
 from headrace.assembly.after_commit import AfterCommit
 from headrace.assembly.deliveries import AFTER_PARTITIONS, Deliveries
+from headrace.assembly.edits import EditCheck
 from headrace.assembly.groups import Group, readings_of, topics_of
 from headrace.assembly.ownership import OwnershipWatch, Watched, flow_queues
+from headrace.assembly.probing import Probe
+from headrace.assembly.pulse import Heartbeat
 from headrace.assembly.settings import Settings
-from headrace.assembly.settling import pending_of, settle
+from headrace.assembly.settling import look, settle
 from headrace.assembly.status import AppStatus
+from headrace.assembly.statuses import status_of
 from headrace.assembly.urls import storage_from
+from headrace.assembly.watching import watch
 from headrace.assembly.wiring import wiring_faults
+from headrace.bindings import Binding
 from headrace.broker import Broker, Reading, Topic
 from headrace.container import Container
 from headrace.dead_letters import DeadLetters
@@ -73,26 +79,32 @@ class Parts:
         self.groups = groups
         self.relay: Relay | None = None
         self.consumers: list[Consumer] = []
+        self.retention: Retention | None = None
         self.after_commit = AfterCommit(mediator, telemetry)
         self.deliveries: Deliveries | None = None
         if storage is not None and mediator.emitter.has_after_commit:
             self.deliveries = Deliveries(
                 settings.name, mediator, storage, settings.after_commit, settings.limits
             )
+        self.probe = Probe(self, OUTBOX_PARTITIONS)
         self.watch = self._watch(storage) if storage is not None else None
         # Without a storage, consumers keep their positions and parked messages in memory, as lasting as the broker's.
         self.bookkeeping: Storage = storage if storage is not None else storage_from("memory://")
-        self.dead_letters = DeadLetters(self.bookkeeping, telemetry, wake=self.wake)
+        self.dead_letters = DeadLetters(
+            self.bookkeeping, telemetry, wake=self.wake, check=EditCheck(self).check
+        )
         self._group_faults = group_faults
 
     def wake(self) -> None:
-        """Let relay and consumers look for work at once."""
+        """Let all that works in the background look for work at once."""
         if self.relay is not None:
             self.relay.wake()
         for consumer in self.consumers:
             consumer.wake()
         if self.deliveries is not None:
             self.deliveries.wake()
+        if self.retention is not None:
+            self.retention.wake()
 
     def faults(self) -> tuple[str, ...]:
         """Every wiring fault."""
@@ -123,11 +135,12 @@ class Parts:
 
     def topics(self) -> tuple[Topic, ...]:
         """Every topic that the app publishes to or reads, with its settings."""
-        bindings = (
-            *self.mediator.request_map.bindings,
-            *self.mediator.emitter.dispatcher.event_map.bindings,
-        )
-        return topics_of(self.settings.topics, self.groups, bindings)
+        return topics_of(self.settings.topics, self.groups, self.bindings())
+
+    def bindings(self) -> tuple[Binding, ...]:
+        """Every binding of a handler to a message."""
+        requests, events = self.mediator.request_map, self.mediator.emitter.dispatcher.event_map
+        return (*requests.bindings, *events.bindings)
 
     def describe(self) -> Description:
         """What the app is made of."""
@@ -152,14 +165,15 @@ class Parts:
             event_middlewares=self.settings.event_middlewares,
         )
 
-    def _readings(self) -> tuple[Reading, ...]:
+    def readings(self) -> tuple[Reading, ...]:
+        """Which group reads which topic."""
         return readings_of(self.groups)
 
     def _watch(self, storage: Storage) -> OwnershipWatch:
         """Of all queues that somebody is to work, whether this process does or not."""
         watched: list[Watched] = []
         if self.broker is not None:
-            watched += flow_queues(self.settings.name, OUTBOX_PARTITIONS, self._readings())
+            watched += flow_queues(self.settings.name, OUTBOX_PARTITIONS, self.readings())
         if self.deliveries is not None:
             watched.append(Watched(self.deliveries.queue, "consume", AFTER_PARTITIONS))
         seconds = self.settings.limits.lease_seconds
@@ -173,44 +187,21 @@ class Parts:
         return f"{storage}, {broker}, roles {', '.join(sorted(self.settings.roles))}, consumer groups {groups}"
 
     async def status(self) -> AppStatus:
-        """What runs here and what waits; a query for the outbox, and one for each queue besides."""
-        return AppStatus(
-            relay=self.relay.status if self.relay is not None else None,
-            consumers=tuple(consumer.status for consumer in self.consumers),
-            outbox=await self.storage.backlog(outbox_queue(self.settings.name))
-            if self.storage
-            else None,
-            after_commit=await self.deliveries.status() if self.deliveries is not None else None,
-            ownership=await self.watch.now() if self.watch is not None else (),
-            ownerless=self.watch.ownerless if self.watch is not None else {},
-        )
+        """What runs here and what waits; a query for the outbox, some for each queue, and a question to the broker."""
+        return await status_of(self)
 
     async def settle(self, timeout_seconds: float) -> None:
         """Wait until all that was sent has had its effects; `DrainTimeout` if it takes longer."""
-        await settle(self._pending, self.telemetry, timeout_seconds)
 
-    async def _pending(self) -> list[str]:
-        left: list[str] = []
-        if self.mediator.active:
-            left.append(f"{self.mediator.active} sends are under way")
-        if self.after_commit.running:
-            left.append(f"{self.after_commit.running} after-commit handlers are under way")
-        if self.storage is not None and self.relay is not None:
-            queue = outbox_queue(self.settings.name)
-            if await self.storage.ready(queue, range(OUTBOX_PARTITIONS), limit=1):
-                left.append("the outbox has messages to publish")
-        if self.deliveries is not None and self.deliveries.running:
-            if await self.deliveries.pending():
-                left.append("after-commit handlers have deliveries to handle")
-        if self.broker is not None and self.consumers:
-            for group in self.groups:
-                for topic in group.subscription.topics:
-                    left += await pending_of(self.bookkeeping, self.broker, group.name, topic)
-        return left
+        async def left() -> list[str]:
+            return (await look(self)).left
+
+        await settle(left, self.telemetry, timeout_seconds)
 
     async def start(self, stack: AsyncExitStack, owner: str) -> None:
         """Start everything in order; `stack` stops it in the opposite order."""
         await self._start_storage(stack)
+        stack.push_async_callback(self.probe.stop)
         # A process that only sends leaves notifications in the outbox: a broker that is away is no concern of its.
         only_sends = self.storage is not None and self.settings.roles == frozenset({"send"})
         broker = None if only_sends else self.broker
@@ -229,6 +220,10 @@ class Parts:
         if self.watch is not None:
             self.watch.start()
             stack.push_async_callback(self.watch.stop)
+        if self.storage is not None:
+            heartbeat = Heartbeat(self, self.storage, owner)
+            heartbeat.start()
+            stack.push_async_callback(heartbeat.stop)
         stack.push_async_callback(self._drain)
 
     async def _start_storage(self, stack: AsyncExitStack) -> None:
@@ -253,10 +248,13 @@ class Parts:
         for warning in await broker.start(self.storage):
             self.telemetry.warning(warning)
         stack.push_async_callback(broker.stop)
-        await broker.declare(self.topics(), self._readings())
+        await broker.declare(self.topics(), self.readings())
 
     async def _start_mediator(self) -> None:
-        self.mediator.middlewares = await self._middlewares(self.settings.middlewares)
+        self.mediator.middlewares = (
+            *watch(self.telemetry, self.mediator.emitter.dispatcher),
+            *await self._middlewares(self.settings.middlewares),
+        )
         self.mediator.emitter.dispatcher.middlewares = await self._middlewares(
             self.settings.event_middlewares
         )
@@ -305,7 +303,7 @@ class Parts:
             owner=owner,
             partitions=OUTBOX_PARTITIONS,
             topics={t.name: t for t in self.topics()},
-            readings=self._readings(),
+            readings=self.readings(),
             limits=self.settings.limits,
             telemetry=self.telemetry,
         )
@@ -339,9 +337,9 @@ class Parts:
             await consumer.start()
             self.consumers.append(consumer)
         if self.consumers:
-            retention = Retention(self.bookkeeping, self.settings.limits, self.telemetry)
-            retention.start()
-            stack.push_async_callback(retention.stop)
+            self.retention = Retention(self.bookkeeping, self.settings.limits, self.telemetry)
+            self.retention.start()
+            stack.push_async_callback(self.retention.stop)
 
     async def _stop_consumers(self) -> None:
         consumers, self.consumers = self.consumers, []
@@ -350,7 +348,12 @@ class Parts:
     async def _deliver(self, group: Group) -> Deliver:
         dispatcher = self.mediator.emitter.dispatcher
         runners: dict[type, EventRunner] = {
-            kind: await dispatcher.runner_of(kind.__qualname__, group.events.handlers_of(kind))
+            kind: await dispatcher.runner_of(
+                kind.__qualname__,
+                group.events.handlers_of(kind),
+                consumed=True,
+                group=group.name,
+            )
             for kind in group.types.values()
         }
 

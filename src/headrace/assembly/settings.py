@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from msgspec import Struct
 
 from headrace.assembly.deliveries import DEFAULT
-from headrace.bindings import Binding
 from headrace.broker import Broker, Topic
 from headrace.emitter import Unhandled
 from headrace.limits import Limits
 from headrace.maps import EventMap, RequestMap
 from headrace.middleware import Middleware
 from headrace.module import Module
+from headrace.recorder import Recorder
 from headrace.storage import Storage
 from headrace.subscriptions import Subscription
 
@@ -38,4 +36,4 @@ class Settings(Struct, frozen=True, kw_only=True):
     unhandled: Unhandled
     after_commit: Subscription = DEFAULT
     overrides: tuple[tuple[type, object], ...] = ()
-    recorder: Callable[[Binding, object], None] | None = None
+    recorder: Recorder | None = None

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from headrace.broker import Broker
 from headrace.errors import DrainTimeout
-from headrace.storage import Storage, group_queue
+from headrace.storage import group_queue, outbox_queue
 from headrace.telemetry import Count, Telemetry
+
+if TYPE_CHECKING:
+    from headrace.assembly.parts import Parts
 
 POLL_SECONDS = 0.01
 """The pause between two looks at the backlogs, at least: tests wait for it."""
@@ -61,13 +65,82 @@ def pause_after(took: float, *, quiet: bool) -> float:
     return POLL_SECONDS if quiet else max(POLL_SECONDS, min(POLL_SHARE * took, POLL_MOST_SECONDS))
 
 
-async def pending_of(storage: Storage, broker: Broker, group: str, topic: str) -> list[str]:
-    """What a group has still to handle of a topic. Dead letters and what they hold are not pending."""
-    queue = group_queue(group, topic)
-    partitions = range(await broker.partitions(topic))
-    positions = await storage.positions(queue)
-    behind = await broker.backlog(group, topic, {p: positions.get(p) for p in partitions})
-    left = [f"group {group!r} is {behind} messages behind on topic {topic!r}"] if behind else []
-    if await storage.due_in(queue, partitions) is not None:
-        left.append(f"group {group!r} has retries pending on topic {topic!r}")
-    return left
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is left to do, looked at once.
+
+    Args:
+        now: what may be done now, each a clause of a sentence.
+        later: what waits for its time.
+        due_seconds: how long until the first of these is due; None if nothing waits.
+    """
+
+    now: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
+    due_seconds: float | None = None
+
+    @property
+    def left(self) -> list[str]:
+        """All of it."""
+        return [*self.now, *self.later]
+
+
+async def look(parts: Parts) -> Look:
+    """What an app has left to publish, to handle and to retry. Dead letters and what they hold are not left."""
+    now: list[str] = []
+    later: dict[str, float] = {}
+    if parts.mediator.active:
+        now.append(f"{parts.mediator.active} sends are under way")
+    if parts.after_commit.running:
+        now.append(f"{parts.after_commit.running} after-commit handlers are under way")
+    storage = parts.storage
+    if storage is not None and parts.relay is not None:
+        queue = outbox_queue(parts.settings.name)
+        if await storage.ready(queue, range(parts.relay.partitions), limit=1):
+            now.append("the outbox has messages to publish")
+    if parts.deliveries is not None and parts.deliveries.running:
+        due = await parts.deliveries.due_in()
+        if due == 0:
+            now.append("after-commit handlers have deliveries to handle")
+        elif due is not None:
+            later["after-commit handlers have retries pending"] = due
+    if parts.broker is not None and parts.consumers:
+        for group in parts.groups:
+            for topic in group.subscription.topics:
+                queue = group_queue(group.name, topic)
+                partitions = range(await parts.broker.partitions(topic))
+                behind = await _behind(parts, group.name, topic, partitions)
+                if behind:
+                    now.append(
+                        f"group {group.name!r} is {behind} messages behind on topic {topic!r}"
+                    )
+                due = await parts.bookkeeping.due_in(queue, partitions)
+                text = f"group {group.name!r} has retries pending on topic {topic!r}"
+                if due == 0:
+                    now.append(text)
+                elif due is not None:
+                    later[text] = due
+    return Look(tuple(now), tuple(later), min(later.values(), default=None))
+
+
+async def _behind(parts: Parts, group: str, topic: str, partitions: range) -> int:
+    positions = await parts.bookkeeping.positions(group_queue(group, topic))
+    after = {p: positions.get(p) for p in partitions}
+    return await parts.broker.backlog(group, topic, after) if parts.broker is not None else 0
+
+
+def at_work(parts: Parts) -> list[str]:
+    """What of the app is known to be under way in this process, each a clause; asks no server, so it may be asked often."""
+    found: list[str] = []
+    if parts.mediator.active:
+        found.append(f"{parts.mediator.active} sends are under way")
+    if parts.after_commit.running:
+        found.append(f"{parts.after_commit.running} after-commit handlers are under way")
+    if parts.relay is not None and not parts.relay.idle:
+        found.append("the relay is publishing")
+    found += [f"group {one.group!r} is at work" for one in parts.consumers if not one.idle]
+    if parts.deliveries is not None and not parts.deliveries.idle:
+        found.append("after-commit handlers are at work")
+    if parts.retention is not None and not parts.retention.idle:
+        found.append("old inbox rows are being forgotten")
+    return found

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace.consumer.clashes import Clashes
+from headrace.consumer.dedup_window import DedupWindow
 from headrace.consumer.delivery import Deliver, Work
 from headrace.consumer.topic import TopicConsumer
 from headrace.errors import ConfigurationError
@@ -118,6 +119,11 @@ class Consumer:
             last_error=f"{type(errors[0]).__name__}: {errors[0]}" if errors else None,
         )
 
+    @property
+    def idle(self) -> bool:
+        """True if this process has nothing to handle that it knows of."""
+        return all(one.idle for one in self._consumers)
+
     def wake(self) -> None:
         """Hint that dead letters were redriven or dropped."""
         for one in self._consumers:
@@ -133,8 +139,9 @@ class Consumer:
         # Made here and not in __init__: events and semaphores belong to the event loop that runs now.
         slots = asyncio.Semaphore(self._subscription.concurrency)
         clashes = Clashes()
+        window = DedupWindow(self.group, self._telemetry, self._limits.inbox_retention_seconds)
         self._consumers = tuple(
-            self._on(topic, slots, clashes) for topic in self._subscription.topics
+            self._on(topic, slots, clashes, window) for topic in self._subscription.topics
         )
         for one in self._consumers:
             one.start()
@@ -147,7 +154,9 @@ class Consumer:
         consumers, self._consumers = self._consumers, ()
         await asyncio.gather(*(one.stop(self._limits.drain_seconds) for one in consumers))
 
-    def _on(self, topic: str, slots: asyncio.Semaphore, clashes: Clashes) -> TopicConsumer:
+    def _on(
+        self, topic: str, slots: asyncio.Semaphore, clashes: Clashes, window: DedupWindow
+    ) -> TopicConsumer:
         work = Work(
             self._subscription,
             self.group,
@@ -160,6 +169,7 @@ class Consumer:
             self._telemetry,
             slots,
             clashes,
+            window=window,
         )
         return TopicConsumer(
             work,

@@ -60,6 +60,7 @@ class QueueConsumer:
             Count.CONSUMER_PAUSED,
             work.telemetry,
             lambda error: infrastructure(work.storage, error),
+            labels=dict(work.labels),
         )
         self._worker = Worker(f"headrace consumer {work.queue}", self._round, self._outage)
 
@@ -82,6 +83,11 @@ class QueueConsumer:
     def loads(self) -> Mapping[int, int]:
         """The partitions that may be worked now, each with the number of messages that it has in memory."""
         return {p: len(lane.fresh) + len(lane.parked) for p, lane in self._usable_lanes().items()}
+
+    @property
+    def idle(self) -> bool:
+        """True while nothing is in memory and the next look for more is a matter of hints and of time."""
+        return self._worker.idle and not self.in_memory
 
     def wake(self) -> None:
         """Hint that there may be something to do, parked messages included."""
