@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.dead_letters import PAGE, DeadLetters
-from headrace.errors import ConfigurationError
+from headrace.dead_letters import CHUNK, PAGE, DeadLetter, DeadLetters
+from headrace.errors import ConfigurationError, DecodeError
 from headrace.storage import Failure, Lease, State, group_queue, outbox_queue
 from headrace.telemetry import Count
 from tests.unit.flow import Setting, message, number
@@ -25,12 +25,19 @@ class Office(Setting):
     def _wake(self) -> None:
         self.wakes += 1
 
-    async def bury(self, count: int, *, queue: str = group_queue("g", "t"), key: str = "k") -> None:
+    async def bury(
+        self,
+        count: int,
+        *,
+        queue: str = group_queue("g", "t"),
+        key: str = "k",
+        error: str = "ValueError",
+    ) -> None:
         """Park messages as dead."""
         (lease,) = (await self.storage.lease(queue, "o", partitions=1, seconds=15)).held
-        await self._park(lease, count, key)
+        await self._park(lease, count, key, error)
 
-    async def _park(self, lease: Lease, count: int, key: str) -> None:
+    async def _park(self, lease: Lease, count: int, key: str, error: str) -> None:
         topic = lease.queue.rpartition("/")[2] if lease.queue.startswith("group:") else "t"
         transaction = self.storage.transaction()
         for n in range(count):
@@ -39,7 +46,7 @@ class Office(Setting):
                 message(n, f"{key} {n}", topic=topic),
                 state=State.DEAD,
                 attempts=3,
-                failure=Failure("ValueError", "no"),
+                failure=Failure(error, "no"),
             )
         await transaction.commit()
 
@@ -134,3 +141,139 @@ async def test_what_is_no_dead_letter_is_left_alone(office: Office) -> None:
     assert number(row.message) == 0
     assert replace(row, failure=None).state is State.READY
     assert office.telemetry.counts[Count.DROPPED] == 0
+
+
+async def test_they_are_chosen_by_error_and_queue(office: Office) -> None:
+    """The type of error and the queue narrow the list too, and pages go on behind a position."""
+    await office.bury(2)
+    await office.bury(2, error="KeyError")
+    await office.bury(1, queue=outbox_queue("test"), error="KeyError")
+    letters = office.letters
+    first, second, third = await letters.list(error="KeyError")
+    assert [x.group for x in (first, second, third)] == ["g", "g", None]
+    assert await letters.list(error="KeyError", after=first.position) == [second, third]
+    assert await letters.list(error="KeyError", group="g", limit=1) == [first]
+    assert await letters.list(queue=outbox_queue("test")) == [third]
+    assert await letters.list(queue=outbox_queue("test"), group="g") == []
+    assert [x async for x in letters.iterate(error="KeyError", topic="t")] == [first, second, third]
+
+
+async def test_names_with_slashes_are_told_apart(office: Office) -> None:
+    """The group a/b of topic t and the group a of topic b/t share a queue, and are chosen each for itself."""
+    assert group_queue("a/b", "t") == group_queue("a", "b/t")
+    await office.bury(1, queue=group_queue("a/b", "t"))
+    assert len(await office.letters.list(group="a/b")) == 1
+    assert await office.letters.list(group="a") == []
+    assert await office.letters.list(group="a", topic="b/t") == []
+
+
+async def test_errors_are_counted(office: Office) -> None:
+    """How many failed of what, of all or of one group or topic, the most frequent first (G13)."""
+    await office.bury(1)
+    await office.bury(2, queue=group_queue("h", "u"), error="KeyError")
+    found = await office.letters.errors()
+    assert [(x.queue, x.topic, x.error, x.count, x.sample) for x in found] == [
+        ("group:h/u", "u", "KeyError", 2, "no"),
+        ("group:g/t", "t", "ValueError", 1, "no"),
+    ]
+    assert await office.letters.errors("g") == found[1:]
+    assert await office.letters.errors(topic="u") == found[:1]
+    assert await office.letters.errors(queue="group:g/t") == found[1:]
+    assert await office.letters.errors("nobody") == []
+
+
+async def test_one_is_found_by_its_position(office: Office) -> None:
+    """A position gives its dead letter, or nothing if that is none (any more), and tells when it came."""
+    await office.bury(2)
+    _, second = await office.letters.list()
+    assert await office.letters.get(second.position) == second
+    assert second.at is not None
+    await office.letters.redrive(second.position)
+    assert await office.letters.get(second.position) is None
+    assert await office.letters.get(10_000) is None
+
+
+async def test_what_waits_behind_one_is_counted(office: Office) -> None:
+    """How many messages a dead letter keeps waiting is known before anything is done (G9, G13)."""
+    (lease,) = (
+        await office.storage.lease(group_queue("g", "t"), "o", partitions=1, seconds=15)
+    ).held
+    transaction = office.storage.transaction()
+    for n, state in enumerate([State.DEAD, State.HELD, State.HELD]):
+        transaction.park(lease, message(n, "k"), state=state)
+    await transaction.commit()
+    (letter,) = await office.letters.list()
+    assert await office.letters.behind(letter.position) == 2
+
+
+async def test_one_gets_another_body(office: Office, caplog: pytest.LogCaptureFixture) -> None:
+    """An edit replaces the body alone; it is logged, counted and recorded with its author (G9, G13)."""
+    await office.bury(1)
+    (letter,) = await office.letters.list()
+    assert await office.letters.edit(letter.position, b'{"n":12}', by="ann")
+    (edited,) = await office.letters.list()
+    assert edited == replace(letter, data=b'{"n":12}')
+    assert office.telemetry.counts[Count.EDITED] == 1
+    assert "'ann'" in caplog.text
+    (record,) = await office.storage.audits("test")
+    assert (record.who, record.action) == ("ann", "edit")
+    assert "7 bytes became 8" in record.detail
+    assert letter.envelope.id in record.detail
+
+
+async def test_an_edit_of_none_changes_nothing(office: Office) -> None:
+    """A dead letter that somebody redrove meanwhile keeps its body (G9)."""
+    await office.bury(1)
+    (letter,) = await office.letters.list()
+    await office.letters.redrive(letter.position)
+    assert not await office.letters.edit(letter.position, b"{}")
+    (row,) = office.storage.rows(letter.queue)
+    assert row.message.data == letter.data
+    assert office.telemetry.counts[Count.EDITED] == 0
+
+
+async def test_an_edit_is_checked_first(office: Office) -> None:
+    """What the check refuses is not stored, and leaves no record."""
+
+    def refuse(letter: DeadLetter, data: bytes) -> None:
+        raise DecodeError(f"{letter.position} cannot be {data!r}")
+
+    await office.bury(1)
+    letters = DeadLetters(office.storage, office.telemetry, check=refuse)
+    (letter,) = await letters.list()
+    with pytest.raises(DecodeError, match="cannot be b'no'"):
+        await letters.edit(letter.position, b"no")
+    assert await letters.list() == [letter]
+    assert await office.storage.audits("test") == []
+
+
+async def test_every_change_tells_who_made_it(office: Office) -> None:
+    """Redrives and drops leave a record that says of whom, of what and why, also when all is gone (G13)."""
+    await office.bury(2)
+    first, second = await office.letters.list()
+    await office.letters.redrive(first.position, by="ann")
+    await office.letters.drop(second.position, reason="a test order", by="bob")
+    await office.letters.drop(second.position, reason="once more", by="bob")
+    dropped, redriven = await office.storage.audits("test")
+    assert (redriven.who, redriven.action) == ("ann", "redrive")
+    assert f"{first.position} (" in redriven.detail
+    assert (dropped.who, dropped.action) == ("bob", "drop")
+    assert "a test order" in dropped.detail
+    assert all(part in dropped.detail for part in (second.envelope.id, "'k 1'", "group:g/t"))
+
+
+async def test_all_with_an_error_are_redriven_or_dropped(office: Office) -> None:
+    """What failed of one error is repaired by one call, with a record for each transaction (G9)."""
+    await office.bury(CHUNK + 1, error="KeyError")
+    await office.bury(3)
+    await office.bury(2, queue=group_queue("h", "t"), error="KeyError")
+    letters = office.letters
+    assert await letters.redrive_all(group="g", error="KeyError", by="ann") == CHUNK + 1
+    assert [x.count for x in await letters.errors()] == [3, 2]
+    assert await letters.drop_all(error="KeyError", reason="tests", by="ann") == 2
+    assert len(await letters.list()) == 3
+    with pytest.raises(ConfigurationError, match=r"drop_all\(group='g', reason=' '\): say why"):
+        await letters.drop_all(group="g", reason=" ")
+    assert await letters.drop_all(topic="t", reason="tests") == 3
+    actions = [record.action for record in await office.storage.audits("test")]
+    assert actions == ["drop", "drop", "redrive", "redrive"]
