@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from starlette.applications import Starlette
 
 from headrace import Command, Envelope, Events, Headrace, Module, NotificationEvent, Query
 from headrace.drivers.sql import SqlStorage
+
+
+@asynccontextmanager
+async def client(
+    api: Starlette, around: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the web app while it runs; errors that nobody answers are answered as a server does."""
+    transport = httpx.ASGITransport(app=api, raise_app_exceptions=False)
+    async with (
+        (around or api.router.lifespan_context)(api),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as http,
+    ):
+        yield http
 
 
 class Base(DeclarativeBase):

@@ -1,8 +1,7 @@
 """The FastAPI integration on real FastAPI: Send, Unit, Provided, problem details, several apps, dishka; without a server."""
 
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,13 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from headrace import Headrace, OpenUnit, RequestMediator
 from headrace.container.dishka import headrace_provider
 from headrace.errors import (
-    AppNotRunning,
-    CommitOutcomeUnknown,
     ConfigurationError,
-    HandlerNotFound,
-    MessageTooLarge,
-    StorageBusy,
-    StorageUnavailable,
     UnitOfWorkClosed,
     UnitOfWorkError,
 )
@@ -46,7 +39,16 @@ from headrace.integrations.fastapi import (
     unit_of_work,
 )
 from headrace.testing import Harness
-from tests.e2e.shop import Basket, Numbers, Order, OrderPlaced, PlaceOrder, Refused, Shop
+from tests.e2e.shop import (
+    Basket,
+    Numbers,
+    Order,
+    OrderPlaced,
+    PlaceOrder,
+    Refused,
+    Shop,
+    client,
+)
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -67,19 +69,6 @@ def api(shop: Shop) -> FastAPI:
         return await send(PlaceOrder(number))
 
     return api
-
-
-@asynccontextmanager
-async def client(
-    api: FastAPI, around: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None
-) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the web app while it runs; errors that nobody answers are answered as a server does."""
-    transport = httpx.ASGITransport(app=api, raise_app_exceptions=False)
-    async with (
-        (around or api.router.lifespan_context)(api),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as http,
-    ):
-        yield http
 
 
 async def test_a_route_sends_with_the_callers_correlation_id(api: FastAPI, shop: Shop) -> None:
@@ -390,76 +379,6 @@ async def test_a_route_without_a_running_app_says_so(api: FastAPI) -> None:
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
         answer = await http.post("/orders/1")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-
-
-@pytest.mark.parametrize(
-    ("raised", "status", "type_", "retry_after"),
-    [
-        (StorageBusy("secret"), 503, "urn:headrace:busy", "1"),
-        (StorageUnavailable("secret"), 503, "urn:headrace:storage-unavailable", "5"),
-        (AppNotRunning("secret"), 503, "urn:headrace:not-running", "5"),
-        (CommitOutcomeUnknown("secret"), 500, "urn:headrace:outcome-unknown", None),
-        (MessageTooLarge("secret"), 413, "urn:headrace:too-large", None),
-        (HandlerNotFound("secret"), 500, "about:blank", None),
-        (RuntimeError("secret"), 500, "about:blank", None),
-    ],
-)
-async def test_errors_are_problems_that_tell_nothing_of_the_inside(
-    api: FastAPI,
-    caplog: pytest.LogCaptureFixture,
-    raised: Exception,
-    status: int,
-    type_: str,
-    retry_after: str | None,
-) -> None:
-    """Section 5: Headrace's errors and unforeseen ones are problem details; the log has the error and the correlation id."""
-
-    @api.get("/fail")
-    async def fail() -> None:
-        raise raised
-
-    async with client(api) as http:
-        with caplog.at_level(logging.WARNING, "headrace"):
-            answer = await http.get("/fail", headers={"x-correlation-id": "c1"})
-    body = answer.json()
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert (body["status"], body["type"], body["instance"]) == (status, type_, "/fail")
-    assert (body["correlation_id"], answer.headers["x-correlation-id"]) == ("c1", "c1")
-    assert answer.headers.get("retry-after") == retry_after
-    assert "secret" not in answer.text
-    logged = [record for record in caplog.records if "secret" in record.message]
-    assert bool(logged) == (status >= 500)
-
-
-async def test_what_does_not_validate_is_a_problem_without_the_input(api: FastAPI) -> None:
-    """Section 5: 422 says where and what, and does not repeat what was sent."""
-
-    class Body(BaseModel):
-        amount: int
-
-    @api.post("/pay")
-    async def pay(body: Body) -> None: ...
-
-    async with client(api) as http:
-        answer = await http.post("/pay", json={"amount": "a secret"})
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["loc"] == ["body", "amount"]
-    assert answer.json()["detail"].startswith("body.amount: Input should be a valid integer")
-    assert "secret" not in answer.text
-
-
-async def test_http_errors_are_problems(api: FastAPI) -> None:
-    """Section 5: HTTPException, also of FastAPI itself, with its headers; a detail that is no text stands beside it."""
-
-    @api.get("/gone")
-    async def gone() -> None:
-        raise HTTPException(410, {"since": 1999}, {"x-why": "sold"})
-
-    async with client(api) as http:
-        missing, answer = await http.get("/nothing"), await http.get("/gone")
-    assert (missing.status_code, missing.json()["title"]) == (404, "Not Found")
-    assert (answer.json()["since"], answer.headers["x-why"]) == (1999, "sold")
-    assert answer.json()["detail"] == "Gone"
 
 
 async def test_a_route_may_ask_for_the_correlation_id(api: FastAPI) -> None:

@@ -1,12 +1,10 @@
 """The Starlette integration on real Starlette: lifespan, sending, one unit of work, bodies, problem details; no server."""
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -29,7 +27,7 @@ from headrace.integrations.starlette import (
     sender,
     unit_of_work,
 )
-from tests.e2e.shop import Numbers, Order, PlaceOrder, Refused, Shop
+from tests.e2e.shop import Numbers, Order, PlaceOrder, Refused, Shop, client
 
 
 @pytest.fixture
@@ -62,16 +60,6 @@ def web_app(shop: Shop, *routes: Any, **settings: Any) -> Starlette:
     )
     add_problems(api, {Refused: lambda error: Problem(status=409, title="Refused")})
     return api
-
-
-@asynccontextmanager
-async def client(api: Starlette) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=api, raise_app_exceptions=False)
-    async with (
-        api.router.lifespan_context(api),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as http,
-    ):
-        yield http
 
 
 async def test_an_endpoint_sends_a_body(shop: Shop) -> None:

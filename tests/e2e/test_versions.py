@@ -16,6 +16,7 @@ OLDER = {"fastapi": "0.164", "starlette": "1.9", "pydantic-settings": "2.15"}
 TESTS = (
     "tests/e2e/test_fastapi.py",
     "tests/e2e/test_fastapi_dependencies.py",
+    "tests/e2e/test_fastapi_problems.py",
     "tests/e2e/test_starlette.py",
     "tests/unit/integrations",
 )

@@ -8,16 +8,20 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar, cast
 
-from fastapi import Depends, FastAPI, Response, params
-from fastapi.exceptions import RequestValidationError
-from starlette.requests import HTTPConnection
-
 from headrace.app import Headrace
 from headrace.integrations import starlette as on_starlette
 from headrace.integrations.asgi import RequestHeaders, Sender
+from headrace.integrations.extras import missing
 from headrace.integrations.problems import Problem, Problems
 from headrace.integrations.starlette import Lifespan, lifespan
 from headrace.opened import OpenUnit
+
+try:
+    from fastapi import Depends, FastAPI, Response, params
+    from fastapi.exceptions import RequestValidationError
+    from starlette.requests import HTTPConnection
+except ImportError as error:
+    raise missing(__name__, error, "fastapi") from error
 
 __all__ = [
     "CorrelationId",

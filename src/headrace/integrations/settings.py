@@ -12,14 +12,18 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final, TypedDict, cast
 
-from pydantic import SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
-
 from headrace.app import Role
 from headrace.assembly.urls import broker_from, storage_from
 from headrace.emitter import Unhandled
 from headrace.errors import ConfigurationError, HeadraceError
+from headrace.integrations.extras import missing
 from headrace.limits import Limits
+
+try:
+    from pydantic import SecretStr, ValidationError, field_validator
+    from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+except ImportError as error:
+    raise missing(__name__, error, "settings") from error
 
 __all__ = ["HeadraceOptions", "HeadraceSettings"]
 

@@ -9,12 +9,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection, Request
-from starlette.responses import JSONResponse, Response
-from starlette.websockets import WebSocket
-
 from headrace.app import Headrace
 from headrace.errors import DecodeError, EnvelopeError, HeadraceError
 from headrace.integrations.asgi import (
@@ -29,6 +23,7 @@ from headrace.integrations.asgi import (
     trace_of,
     traced,
 )
+from headrace.integrations.extras import missing
 from headrace.integrations.problems import (
     MEDIA_TYPE,
     OWN,
@@ -40,6 +35,15 @@ from headrace.integrations.problems import (
 )
 from headrace.opened import OpenUnit
 from headrace.telemetry import Telemetry
+
+try:
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.requests import HTTPConnection, Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.websockets import WebSocket
+except ImportError as error:
+    raise missing(__name__, error, "starlette") from error
 
 if TYPE_CHECKING:
     from dishka import AsyncContainer
