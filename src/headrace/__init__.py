@@ -15,6 +15,7 @@ from headrace.middleware import Middleware, Next
 from headrace.module import Module
 from headrace.notifications import notification
 from headrace.opened import OpenUnit
+from headrace.sensitive import Sensitive
 from headrace.subscriptions import Retry, Subscription
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "RequestMap",
     "RequestMediator",
     "Retry",
+    "Sensitive",
     "Subscription",
     "Topic",
     "notification",

@@ -11,9 +11,20 @@ from typing import Final
 
 # The core: imports no driver, no integration, and no third party but THIRD_PARTY.
 CORE: Final[tuple[tuple[str, ...], ...]] = (
-    ("errors", "telemetry", "backoff", "generics", "limits", "ids", "plain_calls", "text", "urls"),
+    (
+        "errors",
+        "telemetry",
+        "backoff",
+        "generics",
+        "limits",
+        "ids",
+        "plain_calls",
+        "text",
+        "urls",
+        "sensitive",
+    ),
     ("messages", "notifications", "envelope", "wire", "codec"),
-    ("broker", "stored", "inspection", "storage", "subscriptions", "topics"),
+    ("broker", "stored", "inspection", "storage", "subscriptions", "topics", "tracing"),
     ("handlers", "bindings", "maps", "module", "middleware", "signatures", "responses"),
     ("container", "injection"),
     ("causes", "learnt", "recorder", "watching", "underway", "runners", "dispatcher", "emitter"),
