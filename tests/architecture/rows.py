@@ -11,19 +11,8 @@ from typing import Final
 
 # The core: imports no driver, no integration, and no third party but THIRD_PARTY.
 CORE: Final[tuple[tuple[str, ...], ...]] = (
-    (
-        "errors",
-        "telemetry",
-        "backoff",
-        "generics",
-        "limits",
-        "ids",
-        "plain_calls",
-        "text",
-        "urls",
-        "sensitive",
-    ),
-    ("messages", "notifications", "envelope", "wire", "codec"),
+    ("errors", "telemetry", "backoff", "generics", "limits", "ids", "plain_calls", "text", "urls"),
+    ("messages", "notifications", "envelope", "wire", "codec", "sensitive"),
     ("broker", "stored", "inspection", "storage", "subscriptions", "topics", "tracing"),
     ("handlers", "bindings", "maps", "module", "middleware", "signatures", "responses"),
     ("container", "injection"),
