@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from headrace.envelope import Message
     from headrace.storage import Storage
 
@@ -27,6 +25,7 @@ class BrokerGuarantees:
             Without it a group receives what is published after it was declared.
         max_body_bytes: the largest body accepted, None for no limit of the broker's own.
         in_storage: it keeps its topics in the app's storage, so the app must have one that it knows.
+        makes_topics: `declare` makes what is missing. False: as configured it only says what is missing.
     """
 
     durable: bool
@@ -34,6 +33,7 @@ class BrokerGuarantees:
     retains: bool = True
     max_body_bytes: int | None = None
     in_storage: bool = False
+    makes_topics: bool = True
 
 
 PARTITIONS = 8
@@ -225,6 +225,38 @@ class SearchableLog(Protocol):
         Raises:
             TopicNotFound: there is no such topic.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """Where a broker's messages are found by programs that do not use Headrace: for documents, so nothing secret is in it.
+
+    Args:
+        protocol: as AsyncAPI names it, such as "kafka", "kafka-secure", "amqps" or "nats".
+        servers: each as `host:port`, without user and password.
+        path: behind them: a virtual host or the number of a database; default none.
+        header_prefix: of the headers that hold CloudEvents attributes, such as "ce_".
+        address: of a partition, from the topic and the text that stands for the number of the partition.
+        exchange: of a topic on a broker that has exchanges, else None.
+        queue: of a group's reading, as `address`, from group, topic and partition, on a broker with a queue for each.
+    """
+
+    protocol: str
+    servers: tuple[str, ...]
+    header_prefix: str
+    address: Callable[[str, str], str]
+    path: str = ""
+    exchange: Callable[[str], str] | None = None
+    queue: Callable[[str, str, str], str] | None = None
+
+
+@runtime_checkable
+class Wired(Protocol):
+    """What a broker with servers of its own may have besides: it tells where its messages are. Does no I/O."""
+
+    def wire(self) -> Wire:
+        """See `Wire`."""
         ...
 
 

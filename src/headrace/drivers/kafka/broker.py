@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
-from headrace.broker import BrokerGuarantees, Reading, Received, Rejected, Topic
+from headrace.broker import BrokerGuarantees, Reading, Received, Rejected, Topic, Wire
 from headrace.drivers.kafka.backlog import count_behind
 from headrace.drivers.kafka.names import server_name
-from headrace.drivers.kafka.publisher import Publisher
+from headrace.drivers.kafka.publisher import PREFIX, Publisher
 from headrace.drivers.kafka.reader import GroupReader
 from headrace.drivers.kafka.records import Records
 from headrace.drivers.kafka.settings import LOGGER, Sasl, Settings, Tls, Value, servers_of
@@ -130,6 +130,7 @@ class KafkaBroker:
             durable=True,
             ordered_batch=self._settings.idempotence,
             max_body_bytes=self._settings.max_body_bytes,
+            makes_topics=self._settings.declare == "make",
         )
 
     async def start(self, storage: Storage | None) -> Sequence[str]:
@@ -219,6 +220,16 @@ class KafkaBroker:
         name = server_name(topic, self._settings.prefix)
         behind = {p: _offset(position) for p, position in after.items()}
         return await self._in_thread(partial(count_behind, self._settings, group, name, behind))
+
+    def wire(self) -> Wire:
+        """See `Wired.wire`. A topic has one address; the partition is not part of it."""
+        settings = self._settings
+        return Wire(
+            protocol="kafka-secure" if settings.tls is not None else "kafka",
+            servers=settings.servers,
+            header_prefix=PREFIX,
+            address=lambda topic, _: server_name(topic, settings.prefix),
+        )
 
     def listen(self, group: str, topic: str, wake: Callable[[], None]) -> Callable[[], None]:
         """See `Broker.listen`. Wakes when something of the partitions that are read has arrived here."""

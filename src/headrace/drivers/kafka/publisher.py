@@ -26,7 +26,7 @@ from headrace.envelope import Message
 from headrace.errors import BrokerUnavailable, ConfigurationError
 from headrace.wire import to_headers
 
-_PREFIX: Final = "ce_"
+PREFIX: Final = "ce_"
 
 # The servers will never accept the record, if it was alone in its request.
 _FINAL: Final = frozenset(
@@ -273,7 +273,7 @@ class Publisher:
         if item.delivery is not None:
             return True
         message = item.message
-        headers = to_headers(message, _PREFIX)
+        headers = to_headers(message, PREFIX)
         if message.envelope.datacontenttype is not None:
             headers["content-type"] = message.envelope.datacontenttype
         try:

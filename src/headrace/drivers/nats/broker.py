@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-from headrace.broker import BrokerGuarantees, Reading, Received, Rejected, Topic, partition_of
+from headrace.broker import BrokerGuarantees, Reading, Received, Rejected, Topic, Wire, partition_of
 from headrace.drivers.listeners import Listeners
 from headrace.drivers.nats.connection import Connection
 from headrace.drivers.nats.link import NO_RESPONDERS, ApiError
@@ -23,16 +23,10 @@ from headrace.drivers.nats.publishing import (
     Outgoing,
     outgoing,
     too_large,
+    wire,
 )
 from headrace.drivers.nats.reader import Reader, received
-from headrace.drivers.nats.settings import (
-    Auth,
-    Streams,
-    Tls,
-    addresses,
-    check_prefix,
-    from_url,
-)
+from headrace.drivers.nats.settings import Auth, Streams, Tls, addresses, check_prefix, from_url
 from headrace.drivers.nats.topology import Log, Topology
 from headrace.drivers.users import Users
 from headrace.errors import BrokerUnavailable, ConfigurationError, TopicNotFound
@@ -153,6 +147,7 @@ class NatsBroker:
             ordered_batch=False,
             retains=True,
             max_body_bytes=max(self._payload_bytes - HEADER_ROOM_BYTES, 1),
+            makes_topics=self._topology.makes,
         )
 
     async def start(self, storage: Storage | None) -> Sequence[str]:
@@ -320,6 +315,10 @@ class NatsBroker:
                 subject = self._names.subject(topic, partition)
                 waiting += await self._topology.behind(link, topic, subject, sequence)
             return waiting
+
+    def wire(self) -> Wire:
+        """See `Wired.wire`. The last token of a subject is the partition."""
+        return wire(self._addresses, self._names)
 
     def listen(self, group: str, topic: str, wake: Callable[[], None]) -> Callable[[], None]:
         """See `Broker.listen`. Hears of messages in the partitions that this process reads."""

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from headrace.broker import Wire
 from headrace.drivers.nats.link import ApiError, Link, parse
 from headrace.wire import percent_encoded, to_headers
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
+    from headrace.drivers.nats.names import Names
     from headrace.envelope import Message
     from headrace.errors import BrokerUnavailable
 
@@ -48,6 +50,16 @@ class Outgoing:
     headers: dict[str, str]
     data: bytes
     size_bytes: int
+
+
+def wire(addresses: Sequence[str], names: Names) -> Wire:
+    """Where messages are, from the servers' addresses and the names on them."""
+    return Wire(
+        protocol="nats",
+        servers=tuple(addresses),
+        header_prefix=PREFIX,
+        address=lambda topic, partition: f"{names.stream(topic)}.{partition}",
+    )
 
 
 def outgoing(message: Message, subject: str) -> Outgoing:

@@ -10,10 +10,11 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import unquote
 
-from headrace.broker import BrokerGuarantees, Reading, Received, Rejected, Topic, partition_of
+from headrace.broker import BrokerGuarantees, Reading, Received, Rejected, Topic, Wire, partition_of
 from headrace.drivers.listeners import Listeners
-from headrace.drivers.rabbitmq.headers import Reader
+from headrace.drivers.rabbitmq.headers import PREFIX, Reader
 from headrace.drivers.rabbitmq.link import FAILURES, Link
 from headrace.drivers.rabbitmq.names import Names
 from headrace.drivers.rabbitmq.publisher import Publisher, Routed
@@ -174,7 +175,11 @@ class RabbitBroker:
     def guarantees(self) -> BrokerGuarantees:
         """Durable; a refused message does not stop those behind it; messages are gone when their group has settled them."""
         return BrokerGuarantees(
-            durable=True, ordered_batch=False, retains=False, max_body_bytes=self._max_body_bytes
+            durable=True,
+            ordered_batch=False,
+            retains=False,
+            max_body_bytes=self._max_body_bytes,
+            makes_topics=self._declare == "make",
         )
 
     async def start(self, storage: Storage | None) -> Sequence[str]:
@@ -255,6 +260,21 @@ class RabbitBroker:
         """See `Broker.backlog`. What another process holds unsettled is not counted."""
         async with self._using() as parts:
             return await parts.readings.backlog(group, topic, after)
+
+    def wire(self) -> Wire:
+        """See `Wired.wire`. A partition is a routing key, and has a queue for each group."""
+        names, url = self._names, self._servers[0].url
+        return Wire(
+            protocol=url.scheme,
+            servers=tuple(f"{one.url.host}:{one.url.port}" for one in self._servers),
+            path=unquote(url.raw_path.removeprefix("/")),
+            header_prefix=PREFIX,
+            address=lambda _, partition: partition,
+            exchange=names.exchange,
+            queue=lambda group, topic, partition: (
+                names.queue(group, topic, 0).removesuffix("0") + partition
+            ),
+        )
 
     def listen(self, group: str, topic: str, wake: Callable[[], None]) -> Callable[[], None]:
         """See `Broker.listen`. Woken by deliveries, so from the first `read` of a partition on."""

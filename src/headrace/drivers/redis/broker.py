@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from redis.asyncio import Connection, Redis
 
-from headrace.broker import BrokerGuarantees, Reading, Received, Rejected, Topic
+from headrace.broker import BrokerGuarantees, Reading, Received, Rejected, Topic, Wire
 from headrace.drivers.redis.entries import PREFIX, Entries
 from headrace.drivers.redis.link import Link, closed
 from headrace.drivers.redis.names import Names
@@ -120,13 +120,15 @@ class RedisBroker:
             self._client = server  # a Sentinel client's connections need it
             self._make = cast("Callable[[], Connection]", pool.make_connection)
         self._durable = durable
+        self._makes_topics = declare == "make"
         self._timeout_seconds = timeout_seconds
         self._max_connections = max_connections
         self._max_body_bytes = max_body_bytes
         self._min_replicas = min_replicas
+        self._names = Names(prefix)
         self._connected = partial(
             _Running,
-            names=Names(prefix),
+            names=self._names,
             entries=Entries(WireFormat(PREFIX, foreign=foreign)),
             declare=declare,
             retention_seconds=retention_seconds,
@@ -160,6 +162,7 @@ class RedisBroker:
             ordered_batch=True,
             retains=True,
             max_body_bytes=self._max_body_bytes,
+            makes_topics=self._makes_topics,
         )
 
     async def start(self, storage: Storage | None) -> Sequence[str]:
@@ -225,6 +228,18 @@ class RedisBroker:
     async def backlog(self, group: str, topic: str, after: Mapping[int, str | None]) -> int:
         """See `Broker.backlog`. Exact up to 1 000 messages in a partition; of more an estimate, by the times of entries."""
         return await self._now().reader.backlog(group, topic, after)
+
+    def wire(self) -> Wire:
+        """See `Wired.wire`. A stream is a partition. Of a given client of Sentinel the server is not known."""
+        server, names = self._server, self._names
+        where, _, path = server.rpartition("://")[2].partition("/")
+        return Wire(
+            protocol="rediss" if server.startswith("rediss:") else "redis",
+            servers=(where,) if ":" in where else (),
+            path=path,
+            header_prefix=PREFIX,
+            address=lambda topic, partition: names.stream(topic, 0).removesuffix("0") + partition,
+        )
 
     def listen(self, group: str, topic: str, wake: Callable[[], None]) -> Callable[[], None]:
         """See `Broker.listen`. Hears whoever writes to the topic, within a few milliseconds."""
