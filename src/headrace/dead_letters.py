@@ -5,7 +5,7 @@ Source: "Dead Letter Channel", Enterprise Integration Patterns.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     from headrace.telemetry import Telemetry
 
 PAGE = 100
-"""Dead letters that one query reads: bodies may be large, and people look at few."""
-
-CHUNK = 500
-"""Dead letters that one transaction changes: short, and each has its audit record."""
+"""Dead letters that one query reads, and one transaction changes with a record of what they were: bodies may be large."""
 
 SHOWN = 20
 """Positions that a log record names."""
@@ -120,7 +117,7 @@ class DeadLetters:
         queue: str | None = None,
     ) -> AsyncIterator[DeadLetter]:
         """All dead letters from the oldest on, read page by page; see `list`."""
-        async for page in self._pages(_Chosen(group, topic, error, queue), PAGE):
+        async for page in self._pages(_Chosen(group, topic, error, queue)):
             for letter in page:
                 yield letter
 
@@ -179,7 +176,7 @@ class DeadLetters:
         Returns:
             How many were dead letters.
         """
-        return await self._redrive(await self._letters(positions), by)
+        return sum([await self._redrive(some, by) async for some in self._named(positions)])
 
     async def redrive_all(
         self,
@@ -194,7 +191,7 @@ class DeadLetters:
 
         One that fails again meanwhile is not redriven twice.
         """
-        pages = self._pages(_Chosen(group, topic, error, queue), CHUNK)
+        pages = self._pages(_Chosen(group, topic, error, queue))
         return sum([await self._redrive(page, by) async for page in pages])
 
     async def drop(self, *positions: int, reason: str, by: str = "") -> int:
@@ -212,7 +209,7 @@ class DeadLetters:
             ConfigurationError: the reason is empty.
         """
         _need_reason(reason, f"drop({', '.join(map(str, positions))}")
-        return await self._drop(await self._letters(positions), reason, by)
+        return sum([await self._drop(some, reason, by) async for some in self._named(positions)])
 
     async def drop_all(
         self,
@@ -231,44 +228,39 @@ class DeadLetters:
         """
         chosen = _Chosen(group, topic, error, queue)
         _need_reason(reason, f"drop_all({chosen}")
-        return sum(
-            [await self._drop(page, reason, by) async for page in self._pages(chosen, CHUNK)]
-        )
+        return sum([await self._drop(page, reason, by) async for page in self._pages(chosen)])
 
     async def _redrive(self, letters: Sequence[DeadLetter], by: str) -> int:
-        count = 0
-        for some in _chunks(letters):
-            positions = [letter.position for letter in some]
-            note = self._audit(by, "redrive", f"Dead letters {_listed(some)}.")
-            changed = await self._storage.redrive(positions, audit=note)
-            text = f"{changed} dead letters are redriven: {_numbers(positions)}."
-            self._note(Count.REDRIVEN, changed, text, by)
-            count += changed
+        positions = [letter.position for letter in letters]
+        note = self._audit(by, "redrive", f"Dead letters {_listed(letters)}.")
+        count = await self._storage.redrive(positions, audit=note)
+        text = f"{count} dead letters are redriven: {_numbers(positions)}."
+        self._note(Count.REDRIVEN, count, text, by)
         return count
 
     async def _drop(self, letters: Sequence[DeadLetter], reason: str, by: str) -> int:
-        count = 0
-        for some in _chunks(letters):
-            positions = [letter.position for letter in some]
-            note = self._audit(by, "drop", f"Reason: {reason}. Dead letters {_listed(some)}.")
-            changed = await self._storage.drop(positions, audit=note)
-            text = f"{changed} dead letters are dropped for good: {_numbers(positions)}. Reason: {reason}"
-            self._note(Count.DROPPED, changed, text, by)
-            count += changed
+        positions = [letter.position for letter in letters]
+        note = self._audit(by, "drop", f"Reason: {reason}. Dead letters {_listed(letters)}.")
+        count = await self._storage.drop(positions, audit=note)
+        text = f"{count} dead letters are dropped for good: {_numbers(positions)}. Reason: {reason}"
+        self._note(Count.DROPPED, count, text, by)
         return count
 
-    async def _letters(self, positions: Sequence[int]) -> Sequence[DeadLetter]:
-        """Those of these positions that are dead letters, in order: what is recorded says what they were."""
-        found = [await self.get(position) for position in sorted(set(positions))]
-        return [letter for letter in found if letter is not None]
+    async def _named(self, positions: Sequence[int]) -> AsyncGenerator[Sequence[DeadLetter]]:
+        """Those of these positions that are dead letters, some at a time, in order."""
+        ordered = sorted(set(positions))
+        for start in range(0, len(ordered), PAGE):
+            some = [await self.get(position) for position in ordered[start : start + PAGE]]
+            if letters := [letter for letter in some if letter is not None]:
+                yield letters
 
-    async def _pages(self, chosen: _Chosen, size: int) -> AsyncGenerator[Sequence[DeadLetter]]:
+    async def _pages(self, chosen: _Chosen) -> AsyncGenerator[Sequence[DeadLetter]]:
         places = await self._places(chosen)
         after = 0
-        while page := await self._page(places, chosen.error, after, size):
+        while page := await self._page(places, chosen.error, after, PAGE):
             yield [_view(stored) for stored in page]
             after = page[-1].position
-            if len(page) < size:
+            if len(page) < PAGE:
                 return
 
     async def _places(self, chosen: _Chosen) -> Sequence[_Place]:
@@ -329,12 +321,6 @@ def _need_reason(reason: str, call: str) -> None:
         raise ConfigurationError(
             f"{opened}reason={reason!r}): say why these messages are given up; the log and the audit record keep it."
         )
-
-
-def _chunks(letters: Sequence[DeadLetter]) -> Iterator[Sequence[DeadLetter]]:
-    """As many as storage changes in one transaction, so that each has a record of its own."""
-    for start in range(0, len(letters), CHUNK):
-        yield letters[start : start + CHUNK]
 
 
 def _called(letter: DeadLetter) -> str:

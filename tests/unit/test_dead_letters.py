@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.dead_letters import CHUNK, PAGE, DeadLetter, DeadLetters
+from headrace.dead_letters import PAGE, DeadLetter, DeadLetters
 from headrace.errors import ConfigurationError, DecodeError
 from headrace.storage import Failure, Lease, State, group_queue, outbox_queue
 from headrace.telemetry import Count
@@ -264,11 +264,11 @@ async def test_every_change_tells_who_made_it(office: Office) -> None:
 
 async def test_all_with_an_error_are_redriven_or_dropped(office: Office) -> None:
     """What failed of one error is repaired by one call, with a record for each transaction (G9)."""
-    await office.bury(CHUNK + 1, error="KeyError")
+    await office.bury(PAGE + 1, error="KeyError")
     await office.bury(3)
     await office.bury(2, queue=group_queue("h", "t"), error="KeyError")
     letters = office.letters
-    assert await letters.redrive_all(group="g", error="KeyError", by="ann") == CHUNK + 1
+    assert await letters.redrive_all(group="g", error="KeyError", by="ann") == PAGE + 1
     assert [x.count for x in await letters.errors()] == [3, 2]
     assert await letters.drop_all(error="KeyError", reason="tests", by="ann") == 2
     assert len(await letters.list()) == 3
