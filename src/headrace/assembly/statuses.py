@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from headrace.assembly.status import AppStatus, GroupStatus
 from headrace.broker import Broker, Reading
+from headrace.errors import TopicNotFound
 from headrace.storage import Backlog, Storage, group_queue, outbox_queue
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ async def _behind(broker: Broker, one: Reading, positions: Mapping[int, str]) ->
             partitions = range(await broker.partitions(one.topic))
             after = {p: positions.get(p) for p in partitions}
             return await broker.backlog(one.group, one.topic, after)
+    except TopicNotFound:
+        return 0  # nobody has published there yet: what makes it is the first start of a process that relays or consumes
     except TimeoutError:
         return f"The broker did not tell within {ASK_SECONDS:g} seconds how far group {one.group!r} is on topic {one.topic!r}."
     except Exception as error:

@@ -1,15 +1,20 @@
-"""All subcommands, and how a command that cannot go on ends. A new subcommand is a module of its own and a line here."""
+"""All subcommands. A new one is a module of its own and a line here, at its place in the help."""
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
+from headrace.cli.asyncapi import asyncapi
 from headrace.cli.check import check
+from headrace.cli.flow import flow
+from headrace.cli.status import status
 from headrace.cli.worker import worker
 
 application = typer.Typer(
     name="headrace",
-    help="Run, check and repair Headrace apps.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -17,10 +22,27 @@ application = typer.Typer(
 """The command `headrace`."""
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"headrace {version('headrace')}")
+        raise typer.Exit
+
+
 @application.callback()
-def _headrace() -> None:  # pyright: ignore[reportUnusedFunction]
-    """Run, check and repair Headrace apps. APP is module:app, or module:make() for a function that makes the app."""
+def _headrace(  # pyright: ignore[reportUnusedFunction]
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Say which it is."),
+    ] = False,
+) -> None:
+    """See, run, check and repair Headrace apps.
+
+    APP is module:app, or 'module:make()' for a function that makes the app. Every command but worker takes --json.
+    """
 
 
-application.command()(worker)
 application.command()(check)
+application.command()(flow)
+application.command()(worker)
+application.command()(status)
+application.command()(asyncapi)

@@ -17,6 +17,7 @@ from headrace.assembly.parts import OUTBOX_PARTITIONS
 from headrace.broker import Broker
 from headrace.cli.ending import Code, Fault
 from headrace.errors import HeadraceError, SchemaVersionError
+from headrace.limits import Limits
 from headrace.storage import Storage
 
 T = TypeVar("T")
@@ -29,12 +30,14 @@ class Opened:
     Args:
         app: a twin of the app that was loaded, not started. Its `status`, `dead_letters`, `storage`, `describe` and `codec` work.
         storage: its storage, connected.
+        limits: those of the app.
         broker: its broker, connected; None if it has none, if none was asked for, or if it cannot be reached.
         broker_error: why the broker cannot be reached, for people; None if it can, or was not asked for.
     """
 
     app: Headrace
     storage: Storage
+    limits: Limits
     broker: Broker | None = None
     broker_error: str | None = None
 
@@ -64,7 +67,13 @@ def with_opened(
 async def opened(app: Headrace, *, broker: bool = False) -> AsyncGenerator[Opened]:
     """See `with_opened`."""
     storage = existing(app)
-    twin = app.variant(lambda settings: _with_storage(settings, storage))
+    limits: list[Limits] = []
+
+    def change(settings: Settings) -> Settings:
+        limits.append(settings.limits)
+        return replace(settings, storage=storage)
+
+    twin = app.variant(change)
     async with AsyncExitStack() as stack:
         try:
             await storage.start(app.name, partitions=OUTBOX_PARTITIONS)
@@ -81,7 +90,7 @@ async def opened(app: Headrace, *, broker: bool = False) -> AsyncGenerator[Opene
             else:
                 connected = twin.broker
                 stack.push_async_callback(connected.stop)
-        yield Opened(twin, storage, connected, problem)
+        yield Opened(twin, storage, limits[0], connected, problem)
 
 
 def existing(app: Headrace) -> Storage:
@@ -134,7 +143,3 @@ async def _other_tables(name: str, storage: Storage, error: SchemaVersionError) 
         f"the tables of Headrace in the database of the app {name!r} have version {found}, and this Headrace needs {wanted}. "
         "Run `headrace migrate` for the app, or start a process of it, which upgrades them."
     )
-
-
-def _with_storage(settings: Settings, storage: Storage) -> Settings:
-    return replace(settings, storage=storage)

@@ -26,6 +26,8 @@ class ExistingStorage(SqlStorage):
 
     def __init__(self, of: SqlStorage) -> None:
         vars(self).update(vars(of))
+        self.makes_tables = of._create
+        """Whether a start of the app itself makes or upgrades the tables."""
         self._create = False
         self._running = None
         self.listeners = Listeners()
