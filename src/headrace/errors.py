@@ -61,7 +61,7 @@ class MissingExtra(HeadraceError, ImportError):
 
 
 class AppNotRunning(HeadraceError):
-    """`send` was called on an app that is not started, or already stopped."""
+    """`send` or `unit_of_work` was called on an app that is not started, or already stopped."""
 
     code = "HR006"
 
