@@ -84,4 +84,4 @@ async def _behind(broker: Broker, one: Reading, positions: Mapping[int, str]) ->
         return f"The broker did not tell within {ASK_SECONDS:g} seconds how far group {one.group!r} is on topic {one.topic!r}."
     except Exception as error:
         # Whatever it is: what is stored can be told all the same, and that is what somebody needs now.
-        return f"The broker cannot be asked from this process: {error or type(error).__name__}"
+        return f"The broker cannot be asked from this process: {str(error) or type(error).__name__}"

@@ -37,6 +37,7 @@ UNKNOWN = "headrace.UnknownType"
 UNKNOWN_TYPE_AGAIN_SECONDS = 30.0
 """How long it waits the next times: a handler that was removed for good may leave many messages, each a write a look."""
 
+_TYPE_CHARACTERS = 200
 _MESSAGE_CHARACTERS = 2_000
 _TRACEBACK_CHARACTERS = 20_000
 
@@ -196,7 +197,9 @@ def failure_of(error: BaseException) -> Failure:
     text = "".join(traceback.format_exception(error))
     # The end of a traceback tells where it happened.
     return Failure(
-        qualified_name(type(error)), str(error)[:_MESSAGE_CHARACTERS], text[-_TRACEBACK_CHARACTERS:]
+        qualified_name(type(error))[:_TYPE_CHARACTERS],
+        str(error)[:_MESSAGE_CHARACTERS],
+        text[-_TRACEBACK_CHARACTERS:],
     )
 
 
