@@ -99,6 +99,11 @@ class Harness:
         return self._original.name
 
     @property
+    def recorded(self) -> bool:
+        """True once anything has happened that `flow` can draw."""
+        return bool(self._record.runs or self._record.emitted)
+
+    @property
     def app(self) -> Headrace:
         """The running twin of the app."""
         if self._app is None:

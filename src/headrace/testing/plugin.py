@@ -104,7 +104,8 @@ def pytest_runtest_makereport(
     if not any(note.startswith(found.FLOW_NOTE) for note in notes):
         is_harness: Callable[[object], bool] = lambda one: isinstance(one, found.Harness)  # noqa: E731
         for one in _at_hand(call.excinfo.value, is_harness):
-            report.sections.append(_section(one))
+            if one.recorded:
+                report.sections.append(_section(one))
     return report
 
 
