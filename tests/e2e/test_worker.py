@@ -345,7 +345,7 @@ WRONG = {
     [
         ("worker unwired:app", 1, ["1 wiring fault", "Missing"]),
         ("worker unwired:app --processes 2", 1, ["1 wiring fault", "Missing"]),
-        ("check unwired:app", 1, ["1 wiring fault", "Missing"]),
+        ("check unwired:app", 1, ["1 fault", "Missing"]),
         ("worker no_storage:app --only relay", 1, ["has no storage, so there is nothing to relay"]),
         ("worker nothing:app", 1, ["neither storage nor broker"]),
         ("worker bad_url:app", 1, ["bad_url:app could not be imported: [HR004]"]),

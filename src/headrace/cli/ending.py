@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 import sys
 import traceback
+from pathlib import Path
+from types import TracebackType
 from typing import NoReturn
 
 import msgspec
@@ -57,11 +59,22 @@ def fault_of(what: str, error: Exception) -> Fault:
 
     Args:
         what: what was being done, as the beginning of a sentence.
-        error: Headrace's own explain themselves; of others the traceback is shown.
+        error: Headrace's own explain themselves; of others the traceback is shown, from the app's own code on.
     """
     if isinstance(error, StorageUnavailable | StorageBusy | BrokerUnavailable):
         return Fault(f"{what}: {error}", Code.UNREACHABLE, name=error.code)
     if isinstance(error, HeadraceError):
         return Fault(f"{what}: {error}", Code.FAULT, name=error.code)
-    text = "".join(traceback.format_exception(error))
+    text = "".join(traceback.format_exception(type(error), error, _of_the_app(error)))
     return Fault(f"{what}: {type(error).__name__}: {error}\n{text.rstrip()}", Code.FAULT)
+
+
+def _of_the_app(error: BaseException) -> TracebackType | None:
+    """The traceback without its beginning in this command and in the machinery of imports."""
+    found = error.__traceback__
+    while found is not None:
+        file = found.tb_frame.f_code.co_filename
+        if "importlib" not in file and Path(file).parent != Path(__file__).parent:
+            return found
+        found = found.tb_next
+    return None
