@@ -9,6 +9,8 @@ import typer
 
 from headrace.cli.asyncapi import asyncapi
 from headrace.cli.check import check
+from headrace.cli.dead import dead
+from headrace.cli.dashboard import dashboard
 from headrace.cli.flow import flow
 from headrace.cli.status import status
 from headrace.cli.worker import worker
@@ -45,4 +47,6 @@ application.command()(check)
 application.command()(flow)
 application.command()(worker)
 application.command()(status)
+application.command()(dashboard)
 application.command()(asyncapi)
+application.add_typer(dead)

@@ -110,6 +110,13 @@ class Dashboard:
         else:
             await send({"type": "websocket.close", "code": 1000, "reason": ""})
 
+    def end_streams(self) -> None:
+        """End the live figures of all browsers, for good: for a server that waits for its connections before it stops.
+
+        Under uvicorn it is not needed.
+        """
+        self._live.end()
+
     def _routes(self) -> list[Route]:
         pages: list[tuple[str, Page]] = [
             ("/", functools.partial(flow.page, self._live)),
@@ -149,7 +156,7 @@ class Dashboard:
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await self._live.stop()
+        self.end_streams()
         await send({"type": "lifespan.shutdown.complete"})
 
     # When something is wrong ----------------------------------------------------------------------------------------------

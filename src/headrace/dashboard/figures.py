@@ -149,11 +149,9 @@ class Figures:
 
     def _handler(self, node: Node) -> Figure | None:
         handled, failed = self._handled(node)
-        moving = _moving(handled)
         if failed.rate:
-            text = f"{rate(failed.rate)}/s fail"
-            return Figure(f"{moving.text}, {text}" if moving is not None else text, "failing")
-        return moving
+            return Figure(f"{rate(failed.rate)}/s fail", "failing")
+        return _moving(handled)
 
     def _handled(self, node: Node) -> tuple[Amount, Amount]:
         labels = {"handler": _handler_id(node), "message": _message_id(node.message)}
@@ -165,15 +163,19 @@ class Figures:
         consumed = self._counts.of(Count.CONSUMED, group=group, topic=topic)
         behind, backlog = self._backlogs.get((group, topic), (None, Backlog()))
         parts = [f"{rate(consumed.rate)}/s"] if consumed.rate else []
-        parts += [f"{number(behind)} behind"] if behind else []
-        parts += [f"{number(backlog.waiting)} waiting"] if backlog.waiting else []
-        parts += [f"{number(backlog.held)} held"] if backlog.held else []
-        parts += [f"{number(backlog.dead)} dead"] if backlog.dead else []
+        # Beside the arrow there is room for one more: the worst.
+        amounts = {
+            "dead": backlog.dead,
+            "held": backlog.held,
+            "waiting": backlog.waiting,
+            "behind": behind or 0,
+        }
+        parts += [f"{number(amount)} {what}" for what, amount in amounts.items() if amount][:1]
         if not parts:
             return None
         late = backlog.held or backlog.waiting or backlog.oldest_seconds > LATE_SECONDS
         return Figure(
-            " · ".join(parts), "failing" if backlog.dead else "late" if late else _flows(consumed)
+            ", ".join(parts), "failing" if backlog.dead else "late" if late else _flows(consumed)
         )
 
     # The table -------------------------------------------------------------------------------------------------------------

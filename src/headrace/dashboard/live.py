@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -97,14 +96,9 @@ class Live:
             reading = self._reading = asyncio.create_task(self._read())
         return await asyncio.shield(reading)
 
-    async def stop(self) -> None:
+    def end(self) -> None:
         """End all streams, within a moment."""
         self._stopped = True
-        reading, self._reading = self._reading, None
-        if reading is not None and not reading.done():
-            reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reading
 
     @property
     def has_room(self) -> bool:

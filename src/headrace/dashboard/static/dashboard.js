@@ -27,6 +27,10 @@
       element.textContent = text;
       element.classList.toggle("bad", state === "failing");
       element.classList.toggle("late", state === "late");
+      const arrow = element.previousElementSibling;
+      const label = arrow && arrow.dataset.edge === element.dataset.edge && arrow.querySelector(".label");
+      // A long figure needs the place of the words.
+      if (label) label.classList.toggle("away", text.length > 9);
     }
     const problem = document.getElementById("problem");
     problem.hidden = !found.problem;
