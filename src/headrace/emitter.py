@@ -19,6 +19,7 @@ from headrace.recorder import Recorder
 from headrace.runners import EventRunner
 from headrace.signatures import stable_name
 from headrace.telemetry import Count, Telemetry
+from headrace.tracing import traced
 from headrace.watching import Watch
 
 _SHOWN = 12
@@ -244,6 +245,7 @@ class EventEmitter:
         envelope = Cause(event, self.source, raised_by).envelope_for(
             notification.type, key=key, content_type=self.codec.content_type
         )
+        envelope = traced(self.telemetry, envelope)
         unit.outgoing.append(Message(notification.topic, key, envelope, data))
 
     def _no_broker(self, event: Event, notification: Notification) -> ConfigurationError:

@@ -19,6 +19,8 @@ from headrace.runners import EventRunner
 from headrace.storage import Storage, Transaction
 from headrace.telemetry import Count
 from headrace.topics import ensure_topic
+from headrace.tracing import part as telling
+from headrace.tracing import publish
 from headrace.unit_of_work import UnitOfWork, current_unit
 
 R = TypeVar("R")
@@ -169,7 +171,7 @@ class Units:
             if name not in self._made:
                 await ensure_topic(broker, self.topics, name)
                 self._made.add(name)
-        return await broker.publish(outgoing)
+        return await publish(broker, outgoing, self._telemetry)
 
     async def deliver(
         self,
@@ -192,7 +194,8 @@ class Units:
             if unit.transaction is not None:
                 for event, message in await begin(unit.transaction):
                     part = unit.part(Cause.received(event, message.envelope))
-                    await self._run_part(part, runner(event, message), cast(Event, event))
+                    with telling(self._telemetry, message):
+                        await self._run_part(part, runner(event, message), cast(Event, event))
                     await unit.end_part(part)
 
         await self.run(unit, work)

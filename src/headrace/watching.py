@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
 from headrace.bindings import Binding
+from headrace.causes import callers_trace
 from headrace.messages import Event
 from headrace.middleware import Middleware, Next
 from headrace.signatures import stable_name
@@ -46,15 +49,26 @@ def failures(telemetry: Telemetry) -> Watch:
 
 
 def everything(telemetry: Telemetry) -> Watch:
-    """Counts what each handler handled, what it raised, and its failures."""
+    """A span and a duration for each run of a handler, where there is an SDK; counts by `observe_sends`."""
 
     def watch(binding: Binding) -> Watched:
         handler, message = stable_name(binding.handler), stable_name(binding.message)
         handled = (("handler", handler), ("message", message))
 
         async def around(call: Awaitable[Any]) -> Any:
-            answer = await call
-            telemetry.tally(Count.HANDLED, handled)
+            tracing, metering = telemetry.tracing, telemetry.metering
+            began, failed = time.perf_counter(), None
+            try:
+                with tracing.handling(handler, message) if tracing is not None else _NOTHING:
+                    answer = await call
+            except BaseException as error:
+                failed = error
+                raise
+            finally:
+                if metering is not None:
+                    metering.handled(handler, message, time.perf_counter() - began, failed)
+            if telemetry.observe_sends:
+                telemetry.tally(Count.HANDLED, handled)
             return answer
 
         def raised(events: Sequence[Event]) -> None:
@@ -63,25 +77,41 @@ def everything(telemetry: Telemetry) -> Watch:
                 labels = (("event", stable_name(kind)), ("handler", handler))
                 telemetry.tally(Count.RAISED, labels)
 
-        return Watched(around, raised, _failed(telemetry, binding))
+        return Watched(
+            around, raised if telemetry.observe_sends else None, _failed(telemetry, binding)
+        )
 
     return watch
 
 
 def sends(telemetry: Telemetry) -> Middleware:
-    """A request middleware that counts sends, and those that failed."""
+    """A request middleware: a span and a duration for each send, where there is an SDK; counts by `observe_sends`."""
 
     async def sending(request: Any, call_next: Next) -> Any:
-        kind = stable_name(cast(type, type(request)))
-        telemetry.tally(Count.SENT, (("request", kind),))
+        kind = stable_name(cast(object, type(request)))
+        tracing, metering = telemetry.tracing, telemetry.metering
+        began, failed = time.perf_counter(), None
+        if telemetry.observe_sends:
+            telemetry.tally(Count.SENT, (("request", kind),))
         try:
-            return await call_next(request)
-        except Exception as error:
-            labels = (("error", qualified_name(type(error))), ("request", kind))
-            telemetry.tally(Count.SEND_FAILED, labels)
+            if tracing is None:
+                return await call_next(request)
+            with tracing.sending(kind, callers_trace.get()):
+                return await call_next(request)
+        except BaseException as error:
+            failed = error
+            if telemetry.observe_sends and isinstance(error, Exception):
+                labels = (("error", qualified_name(type(error))), ("request", kind))
+                telemetry.tally(Count.SEND_FAILED, labels)
             raise
+        finally:
+            if metering is not None:
+                metering.sent(kind, time.perf_counter() - began, failed)
 
     return sending
+
+
+_NOTHING = nullcontext()
 
 
 def _failed(telemetry: Telemetry, binding: Binding) -> Callable[[Exception], None]:

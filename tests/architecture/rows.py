@@ -37,7 +37,7 @@ ROWS: Final = CORE + AROUND
 THIRD_PARTY: Final = frozenset({"msgspec"})
 
 # Third parties that only these may import, and only inside functions: they are slow to import.
-LAZY_THIRD_PARTY: Final = {"dishka": ("container",)}
+LAZY_THIRD_PARTY: Final = {"dishka": ("container",), "opentelemetry": ("telemetry",)}
 
 # What the core may name for type checkers alone, below `if TYPE_CHECKING:`.
-TYPING_THIRD_PARTY: Final = THIRD_PARTY | {"dishka", "typing_extensions"}
+TYPING_THIRD_PARTY: Final = THIRD_PARTY | {"dishka", "opentelemetry", "typing_extensions"}

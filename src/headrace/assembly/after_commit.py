@@ -10,6 +10,7 @@ from headrace.causes import Cause
 from headrace.mediator import RequestMediator
 from headrace.messages import Event
 from headrace.runners import EventRunner
+from headrace.signatures import stable_name
 from headrace.telemetry import Count, Telemetry
 from headrace.unit_of_work import current_unit
 
@@ -79,11 +80,15 @@ class AfterCommit:
             try:
                 run = self._runners.get(binding)
                 if run is None:
-                    run = await self._mediator.emitter.dispatcher.runner_of(binding.name, [binding])
+                    run = await self._mediator.emitter.dispatcher.runner_of(
+                        binding.name, [binding], consumed=True
+                    )
                     self._runners[binding] = run
                 await self._mediator.units.run_apart(run, event, cause)
             except Exception as error:
-                self._telemetry.count(Count.AFTER_COMMIT_FAILED)
+                self._telemetry.count(
+                    Count.AFTER_COMMIT_FAILED, handler=stable_name(binding.handler)
+                )
                 self._telemetry.error(
                     f"the after-commit handler {binding.name} of {type(event).__qualname__} failed",
                     error,

@@ -26,6 +26,7 @@ from headrace.runners import EventRunner
 from headrace.signatures import stable_name
 from headrace.storage import Backlog, Storage, Transaction, after_queue
 from headrace.subscriptions import Subscription
+from headrace.tracing import traced
 
 if TYPE_CHECKING:
     from headrace.consumer.delivery import Delivery
@@ -103,6 +104,7 @@ class Deliveries:
         envelope = replace(
             cause.envelope, type=stable_name(kind), datacontenttype=emitter.codec.content_type
         )
+        envelope = traced(emitter.telemetry, envelope)
         messages = [Message(stable_name(b.handler), None, envelope, data) for b in bindings]
         for message in messages:
             if self.kind_of(message) is not kind:

@@ -11,11 +11,13 @@ from headrace.watching import everything, failures, sends
 
 
 def watch(telemetry: Telemetry, dispatcher: EventDispatcher) -> Sequence[Middleware]:
-    """Set what the dispatcher does about handlers; answer the middlewares that go around every send.
+    """Look for an SDK, set what the dispatcher does about handlers; answer the middlewares that go around every send.
 
     Failures of consumed handlers are counted in any case.
     """
-    if not telemetry.observe_sends:
+    telemetry.open()
+    nobody = telemetry.tracing is None and telemetry.metering is None
+    if nobody and not telemetry.observe_sends:
         dispatcher.watch, dispatcher.watch_consumed = None, failures(telemetry)
         return ()
     dispatcher.watch = dispatcher.watch_consumed = everything(telemetry)

@@ -18,6 +18,7 @@ from headrace.consumer.topic import TopicConsumer
 from headrace.errors import ConfigurationError
 from headrace.leases import clock
 from headrace.storage import group_queue
+from headrace.tracing import system_of
 
 if TYPE_CHECKING:
     from headrace.broker import Broker, Topic
@@ -170,6 +171,7 @@ class Consumer:
             slots,
             clashes,
             window=window,
+            system=system_of(self._broker),
         )
         return TopicConsumer(
             work,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from headrace.consumer.fresh import Steadily, count_all
+from headrace.consumer.processing import Batch
 from headrace.errors import HandlerTimeout
 from headrace.storage import State, Verdict
 from headrace.telemetry import Count
@@ -49,9 +50,21 @@ class Batches:
         if len(decoded) < 2:
             self.alone = 1
             return 0
+        with Batch(self._work, lease.partition).running() as batch:
+            return await self._together(lease, received, decoded, steadily, batch)
+
+    async def _together(
+        self,
+        lease: Lease,
+        received: Sequence[Received],
+        decoded: Sequence[Delivery],
+        steadily: Steadily,
+        batch: Batch,
+    ) -> int:
         work, verdicts = self._work, list[Verdict]()
 
         async def begin(transaction: Transaction) -> Sequence[Delivery]:
+            batch.again()
             some = received[: min(self._size, len(decoded))]
             lane = [work.in_lane(one.message) for one in some]
             verdicts[:] = await transaction.admit(lease, work.group, lane)
@@ -85,7 +98,9 @@ class Batches:
             self._split(lease, len(verdicts), failed)
             return 0
         self._size = min(self._size * 2, work.subscription.batch)
-        count_all(work, zip(verdicts, (message for _, message in decoded), strict=False))
+        messages = [message for _, message in decoded[: len(verdicts)]]
+        count_all(work, zip(verdicts, messages, strict=True))
+        batch.committed(messages)
         return len(verdicts)
 
     def _decoded(self, received: Sequence[Received]) -> list[Delivery]:

@@ -81,6 +81,7 @@ class Work:
         slots: bounds the handlers that run at once in all topics of the subscription.
         clashes: lets its batches take turns when they lock each other out.
         window: looks for messages that are older than the inbox remembers; default None: nobody looks.
+        system: where the messages come from, for spans and metrics; default: from storage.
     """
 
     subscription: Subscription
@@ -95,6 +96,7 @@ class Work:
     slots: asyncio.Semaphore
     clashes: Clashes
     window: DedupWindow | None = field(default=None, kw_only=True)
+    system: str = field(default="headrace", kw_only=True)
 
     @property
     def title(self) -> str:

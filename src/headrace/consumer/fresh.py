@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from headrace.consumer.delivery import UNKNOWN_TYPE_SECONDS, failure_of, in_transaction
+from headrace.consumer.processing import became, processing
 from headrace.storage import Failure, State, Verdict
 from headrace.subscriptions import qualified_name
 from headrace.telemetry import Count
@@ -93,6 +94,10 @@ class Fresh:
         Returns:
             The seconds after which parked messages are to be looked at, or None.
         """
+        with processing(self._work, lease.partition, received.message):
+            return await self._handle(lease, received, steadily)
+
+    async def _handle(self, lease: Lease, received: Received, steadily: Steadily) -> float | None:
         work, message = self._work, received.message
         try:
             event = work.decode(message)
@@ -183,6 +188,7 @@ class Fresh:
 def count(work: Work, verdict: Verdict, message: Message) -> None:
     """Count a message that its partition goes on behind."""
     work.telemetry.tally(_COUNTS[verdict], work.labels_of(message))
+    became(work, message, _COUNTS[verdict])
 
 
 def count_all(work: Work, verdicts: Iterable[tuple[Verdict, Message]]) -> None:
@@ -191,6 +197,8 @@ def count_all(work: Work, verdicts: Iterable[tuple[Verdict, Message]]) -> None:
     found = Counter((verdict, work.labels_of(message)) for verdict, message in verdicts)
     for (verdict, labels), amount in found.items():
         work.telemetry.tally(_COUNTS[verdict], labels, amount)
+    for verdict, message in verdicts:
+        became(work, message, _COUNTS[verdict])
     if work.window is not None:
         work.window.look((m for verdict, m in verdicts if verdict is Verdict.NEW), work.labels)
 
@@ -204,6 +212,7 @@ def report_dead(
 ) -> None:
     """Log and count a new dead letter."""
     work.telemetry.tally(Count.DEAD, _with_error(work, message, error))
+    became(work, message, Count.DEAD, error)
     work.telemetry.error(
         f"{work.called(message)} is a dead letter after {attempts} attempts: {type(error).__name__}: {error}. "
         f"{_behind(message, 'Later messages of its key are held behind it; redrive', 'Redrive')} it when the cause is mended, "
@@ -223,6 +232,7 @@ def report_retry(
     """Log and count a failed attempt that is followed by another."""
     most = work.subscription.retry.of(error).attempts
     work.telemetry.tally(Count.RETRIED, _with_error(work, message, error))
+    became(work, message, Count.RETRIED, error)
     work.telemetry.warning(
         f"{work.called(message)} failed (attempt {attempts} of {most}): {type(error).__name__}: {error}. "
         f"It is tried again in {delay:.3g} s; {_behind(message, 'later messages of its key wait, ', '')}all others go "

@@ -16,6 +16,8 @@ from headrace.errors import LeaseLost
 from headrace.worker import Steady, pause
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
+
     from headrace.broker import Received
     from headrace.consumer.delivery import Work
     from headrace.leases import Leases
@@ -53,6 +55,8 @@ class Lane:
         self.parked: deque[Stored] = deque()
         self.finished = lease.position
         """The last position that is handled or stored, committed."""
+        self.received_in: SpanContext | None = None
+        """The span that read what is in `fresh`, if there are spans."""
         self.abandoned = False
         """True once what was under way is cancelled because the lease is lost."""
         # The owner before may have died of any message of the batch that it was at.
@@ -128,6 +132,8 @@ class Lane:
                 # The next of their keys may run now.
                 self._look(0.0)
             return
+        if self._work.telemetry.tracing is not None:
+            self._work.telemetry.tracing.received_in.set(self.received_in)
         for _ in range(await self._skip() or await self._together() or await self._alone()):
             self.finished = self.fresh.popleft().position
 

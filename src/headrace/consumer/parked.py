@@ -11,6 +11,7 @@ from headrace.consumer.delivery import (
     failure_of,
 )
 from headrace.consumer.fresh import Steadily, count, report_dead, report_retry
+from headrace.consumer.processing import processing
 from headrace.errors import HandlerTimeout, LeaseLost, ProcessDied
 from headrace.storage import Failure, State, Verdict
 
@@ -40,6 +41,11 @@ class Parked:
             stored: as `Storage.runnable` answered.
             steadily: carries the operations through outages.
         """
+        message, attempt = self._work.keyed(stored.message), stored.attempts + 1
+        with processing(self._work, lease.partition, message, attempt=attempt, fresh=False):
+            await self._handle(lease, stored, steadily)
+
+    async def _handle(self, lease: Lease, stored: Stored, steadily: Steadily) -> None:
         work = self._work
         before = stored.failure.error if stored.failure is not None else None
         if stored.attempts >= work.subscription.retry.of_named(before).attempts:

@@ -11,6 +11,7 @@ from headrace.consumer.queue import QueueConsumer
 from headrace.consumer.window import Window
 from headrace.errors import BrokerUnavailable, TopicNotFound
 from headrace.topics import ensure_topic
+from headrace.tracing import receive, settle
 
 if TYPE_CHECKING:
     from headrace.broker import Broker, Topic
@@ -102,7 +103,11 @@ class TopicConsumer(QueueConsumer):
             )
             limit = room.for_all(lanes)
             after = {p: lane.finished for p, lane in lanes.items()}
-            messages = await self._broker.read(self._work.group, self.topic, after, limit=limit)
+            messages, read_in = await receive(
+                *(self._broker, self._work.group, self.topic, after),
+                limit=limit,
+                telemetry=self._work.telemetry,
+            )
         except BrokerUnavailable as error:
             # Parked messages need no broker: only the reading pauses.
             self._outage.failed(error, "broker")
@@ -118,6 +123,7 @@ class TopicConsumer(QueueConsumer):
             lane = lanes[received.partition]
             if self._lanes.get(received.partition) is lane and room.take(received.partition):
                 lane.fresh.append(received)
+                lane.received_in = read_in
         return len(messages) >= limit
 
     async def _settle(self) -> None:
@@ -127,7 +133,8 @@ class TopicConsumer(QueueConsumer):
             if lane.finished is not None and self._settled.get(p) != lane.finished
         }
         if news:
-            await self._broker.settle(self._work.group, self.topic, news)
+            telemetry = self._work.telemetry
+            await settle(self._broker, self._work.group, self.topic, news, telemetry)
             self._settled.update(news)
 
     async def _left(self, lanes: Sequence[Lane]) -> None:
@@ -141,7 +148,7 @@ class TopicConsumer(QueueConsumer):
         for partition in partitions:
             self._settled.pop(partition, None)
         try:
-            await self._broker.settle(group, self.topic, finished)
+            await settle(self._broker, group, self.topic, finished, self._work.telemetry)
             await self._broker.release(group, self.topic, partitions)
         except Exception as error:
             self._work.telemetry.info(

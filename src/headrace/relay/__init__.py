@@ -25,6 +25,7 @@ from headrace.relay.pauses import TopicPauses
 from headrace.storage import Failure, State, outbox_queue
 from headrace.telemetry import Count
 from headrace.topics import ensure_topic
+from headrace.tracing import publish
 from headrace.worker import Worker, infrastructure
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ class Relay:
     ) -> None:
         if not rows:
             return
-        rejected = await self._broker.publish([row.message for row in rows])
+        rejected = await publish(self._broker, [row.message for row in rows], self._telemetry)
         refused = {one.index: one for one in rejected}
         confirmed = [row for index, row in enumerate(rows) if index not in refused]
         self._published += len(confirmed)

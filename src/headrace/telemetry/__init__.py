@@ -8,8 +8,16 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from headrace.telemetry.counts import Count, Labels, read, snapshot, total, written
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+    from headrace.telemetry.metering import Metering
+    from headrace.telemetry.tracing import Tracing
 
 __all__ = ["Count", "Labels", "Telemetry", "read", "total", "written"]
 
@@ -21,7 +29,18 @@ class Telemetry:
         app: the app's name, in every record.
     """
 
-    __slots__ = ("app", "counts", "labelled", "logger", "observe_sends")
+    __slots__ = (
+        "_keys",
+        "_meters",
+        "_tracers",
+        "app",
+        "counts",
+        "labelled",
+        "logger",
+        "metering",
+        "observe_sends",
+        "tracing",
+    )
 
     def __init__(self, app: str) -> None:
         self.app = app
@@ -32,11 +51,51 @@ class Telemetry:
         """Count each send, each raised event and each handler that ran, by name. Default False: a send that nobody watches
         pays nothing for it. Set it before the app starts."""
         self.logger = logging.getLogger("headrace")
+        self.tracing: Tracing | None = None
+        """Makes spans; None while no OpenTelemetry SDK is set up."""
+        self.metering: Metering | None = None
+        """Records metrics; None while no OpenTelemetry SDK is set up."""
+        self._tracers: TracerProvider | None = None
+        self._meters: MeterProvider | None = None
+        self._keys = False
+
+    def use(
+        self,
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        keys: bool = False,
+    ) -> None:
+        """Settings of OpenTelemetry for this app; to be called before it starts. Without it the process's providers are used.
+
+        Args:
+            tracer_provider: where spans go. Default None: to the provider of the process, if one is set up.
+            meter_provider: where metrics go. Default None: in the same way.
+            keys: write the keys of messages into spans. Default False: they may be personal.
+        """
+        self._tracers, self._meters, self._keys = tracer_provider, meter_provider, keys
+
+    def open(self) -> None:
+        """The app starts: look for an SDK. An app that finds none compiles nothing of it in."""
+        from headrace.telemetry import providers
+
+        tracers = self._tracers or providers.tracer_provider()
+        meters = self._meters or providers.meter_provider()
+        self.tracing = None
+        if tracers is not None:
+            from headrace.telemetry.tracing import Tracing
+
+            self.tracing = Tracing(tracers, self.app, keys=self._keys)
+        if meters is not None and self.metering is None:
+            from headrace.telemetry.metering import Metering
+
+            self.metering = Metering(meters, self.app, self.counts, self.labelled)
 
     def fresh(self) -> Telemetry:
         """A telemetry of the same app with the same settings, and no counts: for a variant of the app."""
         twin = Telemetry(self.app)
         twin.observe_sends = self.observe_sends
+        twin.use(tracer_provider=self._tracers, meter_provider=self._meters, keys=self._keys)
         return twin
 
     def count(self, what: Count, amount: int = 1, **labels: str) -> None:

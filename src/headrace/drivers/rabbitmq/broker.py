@@ -99,6 +99,9 @@ class RabbitBroker:
         ConfigurationError: a setting has a value that cannot be used.
     """
 
+    system = "rabbitmq"
+    """Its name in spans and metrics."""
+
     def __init__(
         self,
         url: str | Sequence[str] = "amqp://localhost",
