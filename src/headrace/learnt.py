@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from headrace.bindings import Binding
 from headrace.messages import Event
@@ -15,6 +15,10 @@ class Learnt:
 
     def __init__(self) -> None:
         self._seen: dict[tuple[type, object], dict[type, None]] = {}
+
+    def seen(self, binding: Binding) -> Mapping[type, None]:
+        """The types seen so far; it grows as more are told."""
+        return self._seen.setdefault((binding.message, binding.handler), {})
 
     def teller(self, binding: Binding) -> Callable[[Sequence[Event]], None]:
         """What a runner calls with the events that the handler of this binding has raised."""

@@ -190,7 +190,14 @@ def _call(
     if binding.raises is not None:
         source.add(f"if {collected}: {source.name('check', _check_raises(binding))}({collected})")
     elif learnt is not None:
-        source.add(f"if {collected}: {source.name('learn', learnt.teller(binding))}({collected})")
+        seen, learn = (
+            source.name("seen", learnt.seen(binding)),
+            source.name("learn", learnt.teller(binding)),
+        )
+        # One event of a known type, as most often, costs no call.
+        source.add(
+            f"if {collected} and (type({collected}[0]) not in {seen} or len({collected}) > 1): {learn}({collected})"
+        )
     if watched.raised is not None:
         source.add(f"if {collected}: {source.name('raised', watched.raised)}({collected})")
     return collected
