@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 if TYPE_CHECKING:
     from headrace.envelope import Message
 
@@ -134,8 +136,7 @@ class Backlog:
     oldest_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class DeadErrors:
+class DeadErrors(Struct, frozen=True):
     """Dead letters that failed alike: of one queue, one topic and one type of error.
 
     Args:
@@ -157,8 +158,7 @@ class DeadErrors:
     sample: str
 
 
-@dataclass(frozen=True, slots=True)
-class Handled:
+class Handled(Struct, frozen=True):
     """What the inbox remembers: a group has handled, or parked, a message.
 
     Args:
@@ -174,8 +174,7 @@ class Handled:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Pulse:
+class Pulse(Struct, frozen=True):
     """What a process has last said of itself.
 
     Args:
@@ -189,8 +188,7 @@ class Pulse:
     age_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class AuditNote:
+class AuditNote(Struct, frozen=True):
     """What is to be recorded of a change that a person makes, in the transaction that makes it.
 
     Args:
@@ -206,8 +204,7 @@ class AuditNote:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Audit:
+class Audit(Struct, frozen=True):
     """A change that a person made, as it was recorded.
 
     Args:

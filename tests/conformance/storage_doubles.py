@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from msgspec import structs
+
 from headrace.drivers.memory import MemoryDatabase, MemoryStorage
 from headrace.drivers.memory.database import Session
 from headrace.drivers.memory.transaction import MemorySavepoint, MemoryTransaction, Staged
@@ -992,7 +994,7 @@ class ShowsTheOldest(Faithful):
         found: list[DeadErrors] = []
         for each in await super().dead_errors(queue=queue):
             failure = self.database.rows[each.first_position].failure
-            found.append(replace(each, sample=failure.message if failure else ""))
+            found.append(structs.replace(each, sample=failure.message if failure else ""))
         return found
 
 

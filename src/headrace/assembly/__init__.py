@@ -5,7 +5,7 @@ from __future__ import annotations
 from headrace.assembly.groups import plan_groups
 from headrace.assembly.parts import Parts
 from headrace.assembly.settings import Settings
-from headrace.assembly.status import AppStatus
+from headrace.assembly.status import AppStatus, GroupStatus
 from headrace.assembly.urls import broker_from, storage_from
 from headrace.container.dishka import as_container
 from headrace.dispatcher import EventDispatcher
@@ -14,7 +14,7 @@ from headrace.maps import EventMap, RequestMap
 from headrace.mediator import RequestMediator
 from headrace.telemetry import Telemetry
 
-__all__ = ["AppStatus", "Parts", "Settings", "assemble"]
+__all__ = ["AppStatus", "GroupStatus", "Parts", "Settings", "assemble"]
 
 
 def assemble(settings: Settings, telemetry: Telemetry) -> Parts:

@@ -85,8 +85,8 @@ class MemoryInspection(ABC):
             names = (row.queue, row.message.topic, _error(row))
             known = found.get(names) or DeadErrors(*names, 0, row.position, row.position, "")
             sample = row.failure.message if row.failure is not None else ""
-            found[names] = replace(
-                known, count=known.count + 1, last_position=row.position, sample=sample
+            found[names] = DeadErrors(
+                *names, known.count + 1, known.first_position, row.position, sample
             )
         return sorted(found.values(), key=lambda one: (-one.count, one.first_position))
 
