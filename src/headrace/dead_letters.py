@@ -140,6 +140,10 @@ class DeadLetters:
         """How many messages wait behind this one: later ones of its queue, topic and key."""
         return await self._storage.behind(position)
 
+    def check_body(self, letter: DeadLetter, data: bytes) -> None:
+        """Raise what `edit` would raise for this body, and change nothing; see there."""
+        self._check(letter, data)
+
     async def edit(self, position: int, data: bytes, *, by: str = "") -> bool:
         """Replace the body of a dead letter. It stays dead until it is redriven, with its id and all of its envelope.
 

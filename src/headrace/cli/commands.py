@@ -11,6 +11,7 @@ from headrace.cli.asyncapi import asyncapi
 from headrace.cli.check import check
 from headrace.cli.dead import dead
 from headrace.cli.dashboard import dashboard
+from headrace.cli.explain import explain
 from headrace.cli.flow import flow
 from headrace.cli.status import status
 from headrace.cli.worker import worker
@@ -48,5 +49,6 @@ application.command()(flow)
 application.command()(worker)
 application.command()(status)
 application.command()(dashboard)
+application.command()(explain)
 application.command()(asyncapi)
 application.add_typer(dead)

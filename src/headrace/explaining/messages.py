@@ -143,12 +143,13 @@ async def _causes(facts: Facts, envelope: Envelope) -> tuple[Relative, ...]:
         if cause in seen or len(found) >= _LONGEST_CHAIN:
             break
         seen.add(cause)
-        relative, current = await _cause(facts, cause)
+        begins = cause == current.correlationid
+        relative, current = await _cause(facts, cause, begins=begins)
         found.append(relative)
     return tuple(found)
 
 
-async def _cause(facts: Facts, cause: str) -> tuple[Relative, Envelope | None]:
+async def _cause(facts: Facts, cause: str, *, begins: bool) -> tuple[Relative, Envelope | None]:
     for stored in await facts.storage.find(id=cause, limit=1):
         return _relative(stored.message, stored.queue), stored.message.envelope
     for topic in facts.topics:
@@ -160,7 +161,11 @@ async def _cause(facts: Facts, cause: str) -> tuple[Relative, Envelope | None]:
         names = ", ".join(repr(one.group) for one in handled)
         note = f"a message that group {names} has handled; it is stored nowhere any more"
         return Relative(id=cause, note=note), None
-    note = "a request or a domain event, which are not stored, or a message that is gone"
+    note = (
+        "the request that began it all; requests are not stored"
+        if begins
+        else "a request or a domain event, which are not stored, or a message that is gone"
+    )
     return Relative(id=cause, note=note), None
 
 

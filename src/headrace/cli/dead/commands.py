@@ -1,0 +1,312 @@
+"""The subcommands of `headrace dead`."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import RenderableType
+from rich.text import Text
+
+from headrace.cli.asking import Yes, confirm
+from headrace.cli.dead import editing
+from headrace.cli.dead.choosing import Choice, Chosen, choose, full_name, unworked
+from headrace.cli.dead.ordering import EitherOrder
+from headrace.cli.dead.views import (
+    chosen_data,
+    chosen_view,
+    errors_view,
+    letter_data,
+    letter_view,
+    letters_view,
+)
+from headrace.cli.ending import Code, Fault
+from headrace.cli.loading import load
+from headrace.cli.opening import Opened, with_opened
+from headrace.cli.output import App, Json, Output, answering
+from headrace.dead_letters import DeadLetter
+from headrace.errors import DecodeError, MessageTooLarge
+
+T = TypeVar("T")
+
+dead = typer.Typer(
+    name="dead",
+    cls=EitherOrder,
+    no_args_is_help=True,
+    help="Look at dead letters and mend them: list, show, redrive, edit, drop. `headrace dead APP` lists them.",
+)
+"""`headrace dead`."""
+
+Positions = Annotated[
+    list[int] | None, typer.Argument(metavar="POSITION", help="Which, as list and show tell.")
+]
+Position = Annotated[int, typer.Argument(metavar="POSITION", help="Which, as list tells.")]
+Error = Annotated[
+    str | None,
+    typer.Option(help="Those with this type of error; its last part will do, such as ValueError."),
+]
+Group = Annotated[str | None, typer.Option(help="Those of this group.")]
+Topic = Annotated[str | None, typer.Option(help="Those of this topic.")]
+All = Annotated[bool, typer.Option("--all", help="All that there are.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+By = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Who does it, for the audit record. Default: the login."),
+]
+
+
+@dead.command("list")
+def list_(
+    app: App,
+    flat: Annotated[bool, typer.Option("--flat", help="One by one, not counted by error.")] = False,
+    error: Error = None,
+    group: Group = None,
+    topic: Topic = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most, with --flat.")] = 100,
+    after: Annotated[
+        int, typer.Option(metavar="POSITION", help="Those behind this one, with --flat.")
+    ] = 0,
+    json: Json = False,
+) -> None:
+    """Count dead letters by error, or list them one by one, the oldest first."""
+
+    async def work(opened: Opened, out: Output) -> None:
+        letters = opened.app.dead_letters
+        errors = await letters.errors(group, topic)
+        name = full_name(error, errors) if error is not None and errors else error
+        errors = [one for one in errors if name in (None, one.error)]
+        if not flat:
+            _show(out, {"errors": errors}, [errors_view(errors)] if errors else [_NONE])
+            if errors:
+                out.show("", Text(f"One by one: headrace dead list {app} --flat", "dim"))
+            return
+        page = await letters.list(group=group, topic=topic, error=name, after=after, limit=limit)
+        following = page[-1].position if len(page) == limit else None
+        data = {"dead_letters": [letter_data(one) for one in page], "next_after": following}
+        _show(out, data, [letters_view(page)] if page else [_NONE])
+        if following is not None:
+            out.show("", Text(f"There may be more: --after {following}", "dim"))
+
+    _run(app, json, work)
+
+
+@dead.command()
+def show(app: App, position: Position, json: Json = False) -> None:
+    """Show one dead letter: its error and traceback, body and envelope, and how many messages wait behind it."""
+
+    async def work(opened: Opened, out: Output) -> None:
+        letter = await _one(opened, position)
+        behind = await opened.app.dead_letters.behind(position)
+        _show(out, letter_data(letter, behind), letter_view(letter, behind))
+
+    _run(app, json, work)
+
+
+@dead.command()
+def redrive(
+    app: App,
+    positions: Positions = None,
+    error: Error = None,
+    group: Group = None,
+    topic: Topic = None,
+    all: All = False,  # noqa: A002 - the option's name
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    by: By = None,
+    json: Json = False,
+) -> None:
+    """Let dead letters run again, with new attempts and in order, before what waits behind them."""
+    choice = Choice(tuple(positions or ()), error, group, topic, all)
+
+    async def change(opened: Opened, chosen: Chosen) -> int:
+        letters, who = opened.app.dead_letters, _who(by)
+        if choice.positions:
+            return await letters.redrive(*choice.positions, by=who)
+        return await letters.redrive_all(group=group, topic=topic, error=chosen.error, by=who)
+
+    _change(app, json, choice, ("Redrive", "redriven"), change, dry_run=dry_run, yes=yes)
+
+
+@dead.command()
+def drop(
+    app: App,
+    positions: Positions = None,
+    reason: Annotated[str, typer.Option(help="Why, for the log and the audit record.")] = "",
+    error: Error = None,
+    group: Group = None,
+    topic: Topic = None,
+    all: All = False,  # noqa: A002 - the option's name
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    by: By = None,
+    json: Json = False,
+) -> None:
+    """Delete dead letters for good, with a reason. What waits behind them goes on."""
+    choice = Choice(tuple(positions or ()), error, group, topic, all)
+
+    async def change(opened: Opened, chosen: Chosen) -> int:
+        letters, who = opened.app.dead_letters, _who(by)
+        if choice.positions:
+            return await letters.drop(*choice.positions, reason=reason, by=who)
+        return await letters.drop_all(
+            group=group, topic=topic, error=chosen.error, reason=reason, by=who
+        )
+
+    with answering(app, json):
+        if not reason.strip() and not dry_run:
+            raise Fault(
+                "say why these messages are given up: --reason TEXT. The log and the audit record keep it.",
+                Code.USAGE,
+            )
+    _change(app, json, choice, ("Drop", "dropped for good"), change, dry_run=dry_run, yes=yes)
+
+
+@dead.command()
+def edit(
+    app: App,
+    position: Position,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The new body; - reads it from the standard input. Default: $EDITOR opens.",
+        ),
+    ] = None,
+    stay: Annotated[
+        bool, typer.Option("--no-redrive", help="Replace the body, and leave the letter dead.")
+    ] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    by: By = None,
+    json: Json = False,
+) -> None:
+    """Replace the body of a dead letter and redrive it. A body that the app could not read is refused."""
+
+    async def work(opened: Opened, out: Output) -> None:
+        letters = opened.app.dead_letters
+        letter = await _one(opened, position)
+        body = _new_body(opened, letter, data)
+        done: dict[str, object] = {"position": position, "dry_run": dry_run, "edited": False}
+        if body == letter.data:
+            _show(out, done, ["The body is the same as before: nothing was changed."])
+            return
+        change = editing.difference(letter.data, body)
+        if dry_run:
+            _show(out, done, [change, "Nothing was changed: this was a dry run."])
+            return
+        if not json and not yes:
+            out.show(change)
+        then = "" if stay else " and redrive it"
+        confirm(f"Replace the body of dead letter {position} of {opened.app.name!r}{then}", yes=yes)
+        who = _who(by)
+        if not await letters.edit(position, body, by=who):
+            raise _gone(position)
+        count = 0 if stay else await letters.redrive(position, by=who)
+        idle = [] if stay else await unworked(opened.storage, [letter.queue])
+        done |= {"edited": True, "redriven": count, "unworked": idle}
+        what = "edited" if stay else "edited and redriven" if count else "edited, but not redriven"
+        _show(out, done, [f"Dead letter {position} is {what}.", *idle])
+
+    _run(app, json, work)
+
+
+_NONE = "There are no dead letters."
+
+
+def _run(app: str, json: bool, work: Callable[[Opened, Output], Awaitable[None]]) -> None:
+    with answering(app, json) as out:
+        # What is done is told by the command itself; without a handler Python would write each record too.
+        logging.getLogger("headrace").addHandler(logging.NullHandler())
+        with_opened(load(app), lambda opened: work(opened, out))
+
+
+def _change(
+    app: str,
+    json: bool,
+    choice: Choice,
+    words: tuple[str, str],
+    change: Callable[[Opened, Chosen], Awaitable[int]],
+    *,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """What redrive and drop have in common: choose, show, ask, do, tell."""
+
+    async def work(opened: Opened, out: Output) -> None:
+        choice.check()
+        chosen = await choose(opened.app.dead_letters, choice)
+        told = {"dry_run": dry_run, "count": chosen.count, **chosen_data(chosen)}
+        if not chosen.count:
+            _show(out, told, chosen_view(chosen) or [_NONE])
+            raise typer.Exit(Code.FAULT)
+        name = f"{chosen.count} dead letter{'' if chosen.count == 1 else 's'}"
+        if dry_run:
+            shown = f"{name} would be {words[1]}. Nothing was changed: this was a dry run."
+            _show(out, told, [*chosen_view(chosen), "", shown])
+            return
+        if not yes and not json:
+            out.show(*chosen_view(chosen), "")
+        confirm(f"{words[0]} {name} of {opened.app.name!r}", yes=yes)
+        count = await change(opened, chosen)
+        idle = await unworked(opened.storage, chosen.queues)
+        told |= {"count": count, "unworked": idle}
+        parts: list[RenderableType] = [
+            f"{count} dead letter{' is' if count == 1 else 's are'} {words[1]}."
+        ]
+        if yes and chosen.missing:
+            parts += chosen_view(Chosen(0, missing=chosen.missing))
+        _show(out, told, [*parts, *idle])
+
+    _run(app, json, work)
+
+
+def _show(out: Output, data: object, parts: Sequence[RenderableType]) -> None:
+    if out.json:
+        out.data(data)
+    else:
+        out.show(*parts)
+
+
+async def _one(opened: Opened, position: int) -> DeadLetter:
+    letter = await opened.app.dead_letters.get(position)
+    if letter is None:
+        raise _gone(position)
+    return letter
+
+
+def _gone(position: int) -> Fault:
+    return Fault(
+        f"there is no dead letter at position {position}: it was redriven or dropped, or never was one. `headrace dead list` "
+        "shows those that there are.",
+        Code.FAULT,
+    )
+
+
+def _new_body(opened: Opened, letter: DeadLetter, given: str | None) -> bytes:
+    """The new body, which the app can read. In an editor there is another try."""
+    letters = opened.app.dead_letters
+    if given is not None:
+        body = editing.like(letter.data, editing.from_file(given))
+        letters.check_body(letter, body)
+        return body
+    start = letter.data
+    while True:
+        try:
+            body = editing.by_editor(start)
+            if body != letter.data:
+                letters.check_body(letter, body)
+            return body
+        except (ValueError, DecodeError, MessageTooLarge) as error:
+            confirm(f"{error}\nEdit it again", yes=False)
+
+
+def _who(by: str | None) -> str:
+    if by is not None:
+        return by
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no login, as in some containers
+        return ""

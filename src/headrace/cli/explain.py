@@ -1,0 +1,43 @@
+"""`headrace explain`: what became of a message, or of a key."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from msgspec.structs import replace
+
+from headrace.cli.ending import Code
+from headrace.cli.lives import explanation_data, explanation_view
+from headrace.cli.loading import load
+from headrace.cli.opening import Opened, with_opened
+from headrace.cli.output import App, Json, Output, answering
+from headrace.explaining import explain as explained
+
+
+def explain(
+    app: App,
+    asked: Annotated[str, typer.Argument(metavar="ID|KEY", help="The id of a message, or a key.")],
+    topic: Annotated[str | None, typer.Option(help="Look at this topic alone.")] = None,
+    json: Json = False,
+) -> None:
+    """Tell what became of a message or a key: its cause, where it went, who has it, its errors, and what waits behind it.
+
+    It reads storage and broker, in bounded parts, and changes nothing. Exit codes: 0 told, 1 nothing is known of it, 2 the
+    command line is wrong, 3 the database could not be reached.
+    """
+
+    async def work(opened: Opened, out: Output) -> bool:
+        explanation = await explained(opened.app, asked, topic=topic)
+        if opened.broker_error is not None and not explanation.notes:
+            note = f"The broker could not be asked: {opened.broker_error}"
+            explanation = replace(explanation, notes=(note,))
+        if out.json:
+            out.data(explanation_data(explanation))
+        else:
+            out.show(*explanation_view(explanation))
+        return explanation.found
+
+    with answering(app, json) as out:
+        found = with_opened(load(app), lambda opened: work(opened, out), broker=True)
+        raise typer.Exit(Code.DONE if found else Code.FAULT)
