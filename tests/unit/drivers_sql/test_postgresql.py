@@ -10,6 +10,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, String, column, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from headrace.drivers.sql import SqlStorage, outbox, setup
@@ -314,6 +315,22 @@ async def test_an_error_dooms_the_unit_even_if_it_is_caught(storage: SqlStorage)
     with pytest.raises(Exception, match="duplicate key"):
         await unit.commit()
     assert await names(storage) == []
+
+
+async def test_a_constraint_that_only_commit_finds_broken_is_an_integrity_error(
+    storage: SqlStorage,
+) -> None:
+    """A deferred constraint refuses COMMIT itself: an IntegrityError with any driver, and nothing is stored (G4)."""
+    unit = storage.transaction()
+    session = session_of(storage, unit)
+    await session.execute(text("CREATE TABLE one (x int UNIQUE DEFERRABLE INITIALLY DEFERRED)"))
+    await session.execute(text("INSERT INTO one VALUES (1), (1)"))
+    await session.execute(INSERT, {"name": "a"})
+    unit.enqueue([message("1")])
+    with pytest.raises(IntegrityError, match="duplicate key"):
+        await unit.commit()
+    assert await names(storage) == []
+    assert await outbox_ids(storage) == []
 
 
 async def test_an_error_in_a_savepoint_is_undone_with_it(storage: SqlStorage) -> None:

@@ -156,6 +156,26 @@ async def test_commit_as_a_statement_is_found(storage: SqlStorage) -> None:
     assert await names(storage) == ["ann"]
 
 
+async def test_a_constraint_that_only_commit_finds_broken_is_an_integrity_error(
+    storage: SqlStorage,
+) -> None:
+    """A deferred foreign key refuses COMMIT itself: SQLAlchemy's IntegrityError, and nothing is stored (G4)."""
+    transaction = storage.transaction()
+    session = session_of(storage, transaction)
+    await session.execute(
+        text(
+            "CREATE TABLE pet (owner TEXT REFERENCES account (name) DEFERRABLE INITIALLY DEFERRED)"
+        )
+    )
+    await session.execute(text("INSERT INTO pet VALUES ('nobody')"))
+    session.add(Account(name="ann"))
+    transaction.enqueue([message("1")])
+    with pytest.raises(IntegrityError, match="FOREIGN KEY constraint failed"):
+        await transaction.commit()
+    assert await names(storage) == []
+    assert await outbox_ids(storage) == []
+
+
 async def test_a_failed_savepoint_is_recoverable(storage: SqlStorage) -> None:
     """An IntegrityError inside `begin_nested` undoes that part only (G4)."""
     transaction = storage.transaction()

@@ -15,6 +15,7 @@ from sqlalchemy.util.concurrency import greenlet_spawn
 from headrace.drivers.sql.link import Link
 from headrace.drivers.sql.mysql.statements import MysqlStatements
 from headrace.drivers.sql.postgresql.statements import PostgresStatements
+from headrace.drivers.sql.sqlstate import refused
 from headrace.drivers.sql.statements import Statements
 from headrace.drivers.sql.steps import CommitFailed, Compiled, Outcome, Step
 from headrace.drivers.sql.turn import Turn
@@ -253,7 +254,8 @@ class Database:
         if isinstance(error, HeadraceError):
             return error
         if isinstance(error, CommitFailed) and error.__cause__ is not None:
-            return self.fault(error.__cause__)
+            # Headrace's COMMIT goes past SQLAlchemy, which would have called a deferred constraint by its own name.
+            return refused(self.fault(error.__cause__))
         if isinstance(error, PoolTimeout):
             return StorageBusy(
                 f"no connection came free in time ({error}): more units and queries run at once than the pool has"

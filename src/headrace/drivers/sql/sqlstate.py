@@ -9,7 +9,7 @@ import enum
 from collections.abc import Iterator
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 
 class Meaning(enum.Enum):
@@ -39,6 +39,7 @@ _MEANINGS: Final = {
     "25P03": Meaning.LOST,
     "25P04": Meaning.LOST,
 }
+_CONSTRAINT: Final = "23"
 # The server ended the transaction while it waited for the client.
 _ENDED_BEFORE: Final = frozenset({"25P03", "25P04", "57P05"})
 _UNSENT: Final = ("connection is closed", "cannot switch to state")
@@ -85,6 +86,16 @@ def meaning_of(error: BaseException) -> Meaning | None:
         if of_driver and any(words in str(one).lower() for words in _SAID_WHEN_LOST):
             return Meaning.LOST
     return None
+
+
+def refused(error: BaseException) -> BaseException:
+    """For a constraint that COMMIT found broken, SQLAlchemy's `IntegrityError`; any other error as it is."""
+    if isinstance(error, DBAPIError):
+        return error
+    by_name = any(kind.__name__ == "IntegrityError" for kind in type(error).__mro__)
+    if by_name or (sqlstate(error) or "").startswith(_CONSTRAINT):
+        return IntegrityError("COMMIT", None, error)
+    return error
 
 
 def lost_before(error: BaseException) -> bool:
