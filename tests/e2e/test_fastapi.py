@@ -3,19 +3,30 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, Header
+from fastapi import FastAPI, Header, WebSocket
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from sqlalchemy import Column, MetaData, String, Table, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace import Envelope, Event, Events, Headrace, Module, Request, notification
+from headrace import (
+    Envelope,
+    Event,
+    Events,
+    Headrace,
+    Module,
+    OpenUnit,
+    Request,
+    notification,
+)
 from headrace.drivers.sql import SqlStorage
 from headrace.errors import AppNotRunning
+from headrace.integrations.fastapi import Sender, sender, unit_of_work
 
 
 class Joined(BaseModel):
@@ -139,3 +150,45 @@ async def test_without_the_lifespan_the_error_says_where_to_send(web: Web) -> No
     async with web.client() as client:
         with pytest.raises(AppNotRunning, match="in the lifespan"):
             await client.post("/members", json={"meeting": "m1", "user": "ada"})
+
+
+async def test_the_dependencies_take_an_app_that_another_lifespan_runs(web: Web) -> None:
+    """Section 5: `sender(app)` and `unit_of_work(app)` work in the plain recipe, too."""
+
+    @web.api.post("/named")
+    async def named(
+        body: Join,
+        send: Annotated[Sender, sender(web.app)],
+        unit: Annotated[OpenUnit, unit_of_work(web.app)],
+    ) -> int:
+        return (await send(body)).members + (await unit.send(body)).members
+
+    async with web.lifespan(web.api), web.client() as client:
+        answer = await client.post("/named", json={"meeting": "m1", "user": "ada"})
+        assert answer.json() == 3
+
+
+async def test_a_websocket_route_sends(web: Web) -> None:
+    """Section 5: `Send` is a parameter of websocket routes as well."""
+
+    @web.api.websocket("/talk")
+    async def talk(socket: WebSocket, send: Annotated[Sender, sender(web.app)]) -> None:
+        await socket.accept()
+        body = Join(meeting="m1", user=await socket.receive_text())
+        await socket.send_json((await send(body, metadata={"tenant": "acme"})).members)
+
+    said = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "ada"}]
+    heard: list[Any] = []
+
+    async def receive() -> Any:
+        return said.pop(0)
+
+    async def tell(message: Any) -> None:
+        heard.append(message)
+
+    scope = {"type": "websocket", "path": "/talk", "query_string": b"", "headers": []}
+    async with web.lifespan(web.api):
+        await web.api(scope, receive, tell)
+        await web.app.settle()
+    assert [message.get("text") for message in heard] == [None, "1"]
+    assert web.welcomed == [("ada", "acme")]

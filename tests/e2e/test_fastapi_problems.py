@@ -15,13 +15,13 @@ from headrace.errors import (
     StorageBusy,
     StorageUnavailable,
 )
-from headrace.integrations.fastapi import add_problems, lifespan
+from headrace.integrations.fastapi import PROBLEM_RESPONSES, add_problems, lifespan
 from tests.e2e.shop import Shop, client
 
 
 @pytest.fixture
 def api(tmp_path: Path) -> FastAPI:
-    api = FastAPI(lifespan=lifespan(Shop(tmp_path).app))
+    api = FastAPI(lifespan=lifespan(Shop(tmp_path).app), responses=PROBLEM_RESPONSES)
     add_problems(api)
     return api
 
@@ -94,3 +94,14 @@ async def test_http_errors_are_problems(api: FastAPI) -> None:
     assert (missing.status_code, missing.json()["title"]) == (404, "Not Found")
     assert (answer.json()["since"], answer.headers["x-why"]) == (1999, "sold")
     assert answer.json()["detail"] == "Gone"
+
+
+async def test_the_openapi_document_knows_problems(api: FastAPI) -> None:
+    """Section 5: the document says that errors are problem details, and no longer FastAPI's own 422."""
+
+    @api.get("/orders/{number}")
+    async def order(number: int) -> None: ...
+
+    responses = api.openapi()["paths"]["/orders/{number}"]["get"]["responses"]
+    assert sorted(responses) == ["200", "default"]
+    assert list(responses["default"]["content"]) == ["application/problem+json"]

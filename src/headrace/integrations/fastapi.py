@@ -6,13 +6,13 @@ Source: FastAPI, https://fastapi.tiangolo.com (lifespan events, dependencies wit
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias, TypeVar, cast
 
 from headrace.app import Headrace
 from headrace.integrations import starlette as on_starlette
 from headrace.integrations.asgi import RequestHeaders, Sender
 from headrace.integrations.extras import missing
-from headrace.integrations.problems import Problem, Problems
+from headrace.integrations.problems import MEDIA_TYPE, Problem, Problems
 from headrace.integrations.starlette import Lifespan, lifespan
 from headrace.opened import OpenUnit
 
@@ -24,6 +24,7 @@ except ImportError as error:
     raise missing(__name__, error, "fastapi") from error
 
 __all__ = [
+    "PROBLEM_RESPONSES",
     "CorrelationId",
     "Lifespan",
     "Problem",
@@ -136,6 +137,31 @@ else:
 
         def __class_getitem__(cls, key: type[T]) -> object:
             return Annotated[key, provided(key)]
+
+
+PROBLEM_RESPONSES: Final[dict[int | str, dict[str, object]]] = {
+    "default": {
+        "description": "What went wrong (RFC 9457)",
+        "content": {
+            MEDIA_TYPE: {
+                "schema": {
+                    "title": "Problem",
+                    "type": "object",
+                    "properties": {
+                        "type": {"type": "string", "format": "uri-reference"},
+                        "title": {"type": "string"},
+                        "status": {"type": "integer"},
+                        "detail": {"type": "string"},
+                        "instance": {"type": "string", "format": "uri-reference"},
+                        "correlation_id": {"type": "string"},
+                    },
+                    "required": ["type", "title", "status", "instance", "correlation_id"],
+                }
+            }
+        },
+    }
+}
+"""For the OpenAPI document: `FastAPI(responses=PROBLEM_RESPONSES)` says that errors are problem details."""
 
 
 def add_problems(api: FastAPI, problems: Problems | None = None) -> None:
