@@ -65,9 +65,7 @@ async def _run(opened: Opened, out: Output, every: float | None) -> Standing:
         return standing
     if out.json or not out.console.is_terminal:
         return await _lines(looking, standing, out, every)
-    with Live(
-        view(standing), console=out.console, auto_refresh=False, vertical_overflow="visible"
-    ) as live:
+    with Live(view(standing), console=out.console, auto_refresh=False) as live:
         while True:
             await asyncio.sleep(every)
             try:
