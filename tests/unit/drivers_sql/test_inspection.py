@@ -58,13 +58,22 @@ async def test_a_search_goes_on_from_part_to_part(
 
 
 async def test_what_processes_said_is_deleted_when_it_has_expired(storage: SqlStorage) -> None:
-    """`forget` keeps the table of pulses as small as there are processes (G11)."""
-    await storage.pulse("app", "gone", b"1", seconds=-1.0)
-    await storage.pulse("app", "here", b"1", seconds=60.0)
+    """`forget`, and each process that is new, keep the table as small as there are processes (G11)."""
+
+    async def rows() -> list[str]:
+        async with storage.database.engine.connect() as connection:
+            found = await connection.execute(text("SELECT process FROM headrace_pulse"))
+            return sorted(row[0] for row in found)
+
+    await storage.pulse("app", "a", b"1", seconds=60.0)
+    await storage.pulse("app", "b", b"1", seconds=60.0)
+    await storage.pulse("app", "a", b"2", seconds=-1.0)
+    assert await rows() == ["a", "b"]
+    await storage.pulse("app", "c", b"1", seconds=60.0)
+    assert await rows() == ["b", "c"]
+    await storage.pulse("app", "b", b"2", seconds=-1.0)
     assert await storage.forget(inbox_older_than_seconds=1.0) == 0
-    async with storage.database.engine.connect() as connection:
-        found = await connection.execute(text("SELECT process FROM headrace_pulse"))
-        assert [row[0] for row in found] == ["here"]
+    assert await rows() == ["c"]
 
 
 async def test_a_long_error_type_is_cut(storage: SqlStorage) -> None:

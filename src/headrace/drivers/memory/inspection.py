@@ -169,6 +169,7 @@ class MemoryInspection(ABC):
         """See `Inspection.pulse`."""
         database = self._open()
         now = database.clock()
+        database.records.forget(now)
         database.records.said[app, process] = _Said(data, now, now + seconds)
 
     async def pulses(self, app: str) -> Sequence[Pulse]:

@@ -186,7 +186,10 @@ class SqlInspection(ABC):
         who = {"a": app, "p": process}
         said = {**who, "v_data": data, "ms": round(seconds * 1000)}
         new = dead.new_pulse(self.database.dialect)
-        await self.database.write(Step(new, who), Step(dead.say, said))
+        added, _ = await self.database.write(Step(new, who), Step(dead.say, said))
+        if added.count:
+            # Where nobody consumes, nobody calls `forget`; each start of a process has a name of its own.
+            await self.forget_pulses()
 
     async def pulses(self, app: str) -> Sequence[Pulse]:
         """See `Inspection.pulses`."""
