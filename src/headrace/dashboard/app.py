@@ -167,7 +167,9 @@ class Dashboard:
         return response
 
     async def _refused(self, request: Request, error: Exception) -> Response:
-        return self._error(request, 403, "Not allowed", str(error))
+        code = error.code if isinstance(error, Refused) else 403
+        what = "Not allowed" if code == 403 else "Nothing was done"
+        return self._error(request, code, what, str(error))
 
     async def _http_error(self, request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500

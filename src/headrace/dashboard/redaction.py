@@ -11,6 +11,7 @@ from typing import Final, TypeAlias, cast
 import msgspec
 
 from headrace.description import MessageInfo
+from headrace.errors import ConfigurationError
 from headrace.sensitive import sensitive_paths
 
 Redact: TypeAlias = Mapping["type | str", Iterable[str]]
@@ -238,7 +239,7 @@ def _is_json(data: bytes) -> bool:
 def _path(text: str) -> Path:
     parts = tuple(text.split("."))
     if not all(parts):
-        raise ValueError(
+        raise ConfigurationError(
             f"redact: {text!r} is no path of fields. Write names with dots between, such as 'card.number'."
         )
     return parts

@@ -58,12 +58,13 @@ def chosen_of(values: Form) -> Chosen:
     positions = values.all("position")
     if positions:
         if not all(one.isascii() and one.isdigit() and len(one) < 19 for one in positions):
-            raise Refused("The positions are no numbers. Nothing was changed.")
+            raise Refused("The positions are no numbers. Nothing was changed.", code=400)
         return Chosen(positions=tuple(sorted({int(one) for one in positions})))
     queue, topic = values.one("queue"), values.one("topic")
     if not queue or not topic:
         raise Refused(
-            "Nothing was chosen, so nothing was changed. Go back and mark some dead letters."
+            "Nothing was chosen, so nothing was changed. Go back and mark some dead letters.",
+            code=400,
         )
     return Chosen(queue=queue, topic=topic, error=values.one("error"))
 
@@ -127,7 +128,7 @@ async def editor(site: Site, request: Request) -> Response:
         return gone(site, request, int(request.path_params["position"]))
     shown = shown_of(site, letter)
     if not shown.editable:
-        raise Refused(f"{shown.text} It cannot be edited here.")
+        raise Refused(f"{shown.text} It cannot be edited here.", code=409)
     return await _edit_form(site, request, letter, shown.text)
 
 
@@ -145,7 +146,7 @@ async def edit(site: Site, request: Request) -> Response:
     text = form.one("body").replace("\r\n", "\n")
     shown = shown_of(site, letter)
     if not shown.editable:
-        raise Refused(f"{shown.text} It cannot be edited here. Nothing was changed.")
+        raise Refused(f"{shown.text} It cannot be edited here. Nothing was changed.", code=409)
     if form.one("seen") != _print_of(shown.text):
         problem = "Somebody else has edited it meanwhile. Nothing was changed. Your text is below; open the page anew for theirs."
         return await _edit_form(site, request, letter, text, problem=problem, seen=form.one("seen"))
@@ -286,7 +287,8 @@ async def _bounded(work: Callable[[], Awaitable[int]]) -> int:
     except TimeoutError as error:
         raise Refused(
             f"It takes longer than {SECONDS:g} seconds. What was done so far stays done, and has its audit records; the page of "
-            "dead letters shows what is left. Ask for it again."
+            "dead letters shows what is left. Ask for it again.",
+            code=503,
         ) from error
 
 
@@ -294,7 +296,7 @@ def _doing(text: str) -> Doing:
     try:
         return Doing(text)
     except ValueError:
-        raise Refused("There is no such action. Nothing was changed.") from None
+        raise Refused("There is no such action. Nothing was changed.", code=400) from None
 
 
 def _print_of(text: str) -> str:

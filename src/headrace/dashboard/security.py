@@ -42,7 +42,12 @@ class Refused(Exception):
 
     Args:
         text: for the person: what is wrong and what to do.
+        code: of the answer; default 403. 400 where the request makes no sense, whoever sends it.
     """
+
+    def __init__(self, text: str, *, code: int = 403) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Form:
@@ -100,18 +105,20 @@ async def form_of(request: Request, *, trusted: Collection[str], most_bytes: int
     """
     check_origin(request, trusted)
     if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        raise Refused("This is no form of the dashboard. Nothing was changed.")
+        raise Refused("This is no form of the dashboard. Nothing was changed.", code=415)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > most_bytes:
-            raise Refused(f"The form is larger than {most_bytes:,} bytes. Nothing was changed.")
+            raise Refused(
+                f"The form is larger than {most_bytes:,} bytes. Nothing was changed.", code=413
+            )
     try:
         fields = parse_qsl(
             body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict"
         )
     except ValueError:
-        raise Refused("The form cannot be read. Nothing was changed.") from None
+        raise Refused("The form cannot be read. Nothing was changed.", code=400) from None
     form = Form(fields)
     cookie = request.cookies.get(COOKIE, "")
     if not _TOKEN.fullmatch(cookie) or not hmac.compare_digest(
