@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct, json
 
 __all__ = ["Answer", "Checked", "Health", "HealthEndpoint", "answer"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class Health(Struct, frozen=True, kw_only=True):
     """What a process says of itself (G13).
 
     Args:
@@ -39,8 +38,7 @@ class Checked(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """An answer to a probe.
 
     Args:
@@ -84,7 +82,7 @@ async def answer(
 
 
 def _written(status: int, found: Mapping[str, object]) -> Answer:
-    return Answer(status, (json.dumps(found, indent=2) + "\n").encode())
+    return Answer(status, json.format(json.encode(found), indent=2) + b"\n")
 
 
 Scope = MutableMapping[str, Any]

@@ -101,6 +101,11 @@ class UnitOfWork:
         self.doomed: BaseException | None = None
 
     @property
+    def app(self) -> str:
+        """The name of the app that it belongs to."""
+        return self._telemetry.app
+
+    @property
     def envelope(self) -> Envelope:
         """The envelope of the message being handled now."""
         return self.cause.envelope

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any, cast
+
+from msgspec import Struct
 
 from headrace.bindings import Binding
 from headrace.causes import callers_trace
@@ -20,8 +21,7 @@ Around = Callable[[Awaitable[Any]], Awaitable[Any]]
 """Awaits the call of a handler and answers what it answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Watched:
+class Watched(Struct, frozen=True):
     """What a runner does about one handler.
 
     Args:

@@ -13,7 +13,6 @@ from headrace.assembly.edits import EditCheck
 from headrace.assembly.groups import Group, readings_of, topics_of
 from headrace.assembly.ownership import OwnershipWatch, Watched, flow_queues
 from headrace.assembly.probing import Probe
-from headrace.assembly.pulse import Heartbeat
 from headrace.assembly.settings import Settings
 from headrace.assembly.settling import look, settle
 from headrace.assembly.status import AppStatus
@@ -221,9 +220,9 @@ class Parts:
             self.watch.start()
             stack.push_async_callback(self.watch.stop)
         if self.storage is not None:
-            heartbeat = Heartbeat(self, self.storage, owner)
-            heartbeat.start()
-            stack.push_async_callback(heartbeat.stop)
+            from headrace.assembly.telling import tell  # here: `import headrace` stays quick
+
+            tell(self, self.storage, owner, stack)
         stack.push_async_callback(self._drain)
 
     async def _start_storage(self, stack: AsyncExitStack) -> None:

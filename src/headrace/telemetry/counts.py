@@ -36,6 +36,7 @@ class Count(enum.StrEnum):
     TAKEN_OVER = "headrace.lease.taken_over"
     OWNERLESS = "headrace.lease.ownerless"
     PULSE_MISSED = "headrace.pulse.missed"
+    GAUGES_MISSED = "headrace.gauges.missed"
     DRAIN_CUT = "headrace.drain.cut"
     REDRIVEN = "headrace.dead_letter.redriven"
     DROPPED = "headrace.dead_letter.dropped"
@@ -53,7 +54,7 @@ def written(what: str, labels: Labels = ()) -> str:
     """
     if not labels:
         return what
-    inside = ",".join(f"{name}={_SPECIAL.sub(_ESCAPED, value)}" for name, value in labels)
+    inside = ",".join(f"{name}={re.sub(_SPECIAL, _ESCAPED, value)}" for name, value in labels)
     return f"{what}{{{inside}}}"
 
 
@@ -62,8 +63,8 @@ def read(text: str) -> tuple[str, Labels]:
     what, brace, rest = text.partition("{")
     if not brace:
         return what, ()
-    pairs = _PAIR.findall(rest.removesuffix("}"))
-    return what, tuple((name, _UNESCAPED.sub(r"\1", value)) for name, value in pairs)
+    pairs = re.findall(_PAIR, rest.removesuffix("}"))
+    return what, tuple((name, re.sub(_UNESCAPED, r"\1", value)) for name, value in pairs)
 
 
 def total(counts: Mapping[str, int], what: Count, **labels: str) -> int:
@@ -93,7 +94,8 @@ def snapshot(
     return dict(sorted(found.items()))
 
 
-_SPECIAL: Final = re.compile(r"([\\,{}])")
+# Patterns are compiled when the first one asks: `import headrace` stays quick.
+_SPECIAL: Final = r"([\\,{}])"
 _ESCAPED: Final = r"\\\1"
-_PAIR: Final = re.compile(r"(\w+)=((?:\\.|[^,\\])*)(?:,|$)")
-_UNESCAPED: Final = re.compile(r"\\(.)")
+_PAIR: Final = r"(\w+)=((?:\\.|[^,\\])*)(?:,|$)"
+_UNESCAPED: Final = r"\\(.)"

@@ -293,6 +293,7 @@ COUNTERS: Final = {
     Count.TAKEN_OVER: ("partitions taken over from a process that died or hung", (_A.QUEUE,)),
     Count.OWNERLESS: ("partitions that nobody worked for two leases", (_A.QUEUE,)),
     Count.PULSE_MISSED: ("times that the process could not tell the storage what it does", ()),
+    Count.GAUGES_MISSED: ("outages that paused the reading of gauges", ()),
     Count.DRAIN_CUT: ("stops that did not end within their deadline", ()),
     Count.REDRIVEN: ("dead letters that were redriven", ()),
     Count.DROPPED: ("dead letters that were dropped", ()),
