@@ -13,6 +13,7 @@ from headrace.cli.dead import dead
 from headrace.cli.dashboard import dashboard
 from headrace.cli.explain import explain
 from headrace.cli.flow import flow
+from headrace.cli.migrate import migrate
 from headrace.cli.status import status
 from headrace.cli.worker import worker
 
@@ -50,5 +51,6 @@ application.command()(worker)
 application.command()(status)
 application.command()(dashboard)
 application.command()(explain)
+application.command()(migrate)
 application.command()(asyncapi)
 application.add_typer(dead)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from headrace.drivers.listeners import Listeners
 from headrace.drivers.sql import setup
+from headrace.drivers.sql.migrating import Migration, migration_of, missing_database
 from headrace.drivers.sql.schema import VERSION
 from headrace.drivers.sql.storage import SqlStorage
 from headrace.errors import SchemaVersionError
@@ -60,6 +61,29 @@ class ExistingStorage(SqlStorage):
             raise database.fault(error) from error
         finally:
             await database.close()
+
+    async def migration(self) -> Migration:
+        """What `create_schema` would do now; it makes nothing, not even the file of an SQLite database.
+
+        Raises:
+            StorageUnavailable: the database cannot be reached.
+        """
+        is_missing = self._missing_file() is not None
+        database = self._open()
+        try:
+            if is_missing:
+                return missing_database(database.engine.dialect, self.metadata)
+            async with database.engine.connect() as connection:
+                return await connection.run_sync(migration_of, self.metadata)
+        except Exception as error:
+            raise database.fault(error) from error
+        finally:
+            await database.close()
+
+    @property
+    def where(self) -> str:
+        """Its URL, without the password."""
+        return self._url.render_as_string(hide_password=True)
 
     def _missing_file(self) -> Path | None:
         """The file of an SQLite database that connecting would make."""

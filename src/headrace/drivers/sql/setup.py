@@ -112,7 +112,7 @@ async def check_schema(database: Database) -> None:
 async def version_of(database: Database) -> int | None:
     """The version of the tables, or None if there are none."""
     async with database.engine.connect() as connection:
-        return await connection.run_sync(_version)
+        return await connection.run_sync(version_in)
 
 
 async def warnings(database: Database) -> Sequence[str]:
@@ -121,19 +121,24 @@ async def warnings(database: Database) -> Sequence[str]:
         return await connection.run_sync(database.dialect.warnings)
 
 
+def upgrades(found: int, product: str) -> list[str]:
+    """The statements that bring tables of a version to this one, on a database that SQLAlchemy names so."""
+    some_rows = product in _SOME_ROWS
+    words = {
+        "dead_only": " WHERE state = 3" if some_rows else "",
+        "some_letters": "" if some_rows else "(191)",
+    }
+    versions = range(found, VERSION)
+    return [statement.format_map(words) for one in versions for statement in UPGRADES[one]]
+
+
 def _create(connection: Connection, metadata: MetaData | None) -> None:
-    found = _version(connection)
+    found = version_in(connection)
     if found is not None:
         if found > VERSION:
             raise _other_version(found)
-        some_rows = connection.dialect.name in _SOME_ROWS
-        words = {
-            "dead_only": " WHERE state = 3" if some_rows else "",
-            "some_letters": "" if some_rows else "(191)",
-        }
-        for version in range(found, VERSION):
-            for statement in UPGRADES[version]:
-                connection.exec_driver_sql(statement.format_map(words))
+        for statement in upgrades(found, connection.dialect.name):
+            connection.exec_driver_sql(statement)
         if found < VERSION:
             connection.execute(_raise_version, {"value": str(VERSION)})
     headrace_metadata.create_all(connection)
@@ -141,7 +146,8 @@ def _create(connection: Connection, metadata: MetaData | None) -> None:
         metadata.create_all(connection)
 
 
-def _version(connection: Connection) -> int | None:
+def version_in(connection: Connection) -> int | None:
+    """See `version_of`."""
     if not inspect(connection).has_table(meta.name):
         return None
     found = connection.execute(_read, {"a": _ALL_APPS, "n": "schema"}).scalar_one_or_none()
