@@ -852,7 +852,7 @@ async def test_a_commit_that_does_not_answer_a_cancelled_send_is_unknown(world: 
     gate = Gate()
     world.storage.before = gate
     async with world.app((Join, join)) as app:
-        app._parts.mediator.units._commit_wait = 0.01
+        app._parts.mediator.units.commit_wait = 0.01
         send = asyncio.create_task(app.send(Join()))
         await gate.reached.wait()
         send.cancel()

@@ -143,7 +143,8 @@ class Metering:
             (labels, n) for (what, labels), n in self._labelled.copy().items() if what is count
         ]
         rest = self._counts[count] - sum(n for _, n in parts)
-        if rest > 0 or not parts:
+        # Zero of everything is known beforehand only where there are no labels.
+        if rest > 0 or not (parts or metric.attributes):
             parts.append(((), max(rest, 0)))
         for labels, number in parts:
             yield self._of_app(tuple((LABELS[name], value) for name, value in labels)), number
