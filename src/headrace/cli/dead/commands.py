@@ -79,16 +79,17 @@ def list_(
         name = full_name(error, errors) if error is not None and errors else error
         errors = [one for one in errors if name in (None, one.error)]
         if not flat:
-            _show(out, {"errors": errors}, [errors_view(errors)] if errors else [_NONE])
-            if errors:
-                out.show("", Text(f"One by one: headrace dead list {app} --flat", "dim"))
+            hint = Text(f"One by one: headrace dead list {app} --flat", "dim")
+            parts = [errors_view(errors), "", hint] if errors else [_NONE]
+            _show(out, {"errors": errors}, parts)
             return
         page = await letters.list(group=group, topic=topic, error=name, after=after, limit=limit)
         following = page[-1].position if len(page) == limit else None
         data = {"dead_letters": [letter_data(one) for one in page], "next_after": following}
-        _show(out, data, [letters_view(page)] if page else [_NONE])
+        parts = [letters_view(page)] if page else [_NONE]
         if following is not None:
-            out.show("", Text(f"There may be more: --after {following}", "dim"))
+            parts += ["", Text(f"There may be more: --after {following}", "dim")]
+        _show(out, data, parts)
 
     _run(app, json, work)
 
