@@ -1,6 +1,6 @@
 # Each target makes what it needs: a .venv, by uv when there is one, else by pip. Nothing is to be activated.
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check bench docs lint types format clean
+.PHONY: help demo test faults check bench docs links lint types format clean
 
 BIN := .venv/bin
 DEMO := .venv/.ready-demo
@@ -30,6 +30,9 @@ bench: $(DEV) ## Measure against the same work by hand; ARGS goes to the benchma
 
 docs: $(DEV) ## Build the documentation into site/
 	@$(BIN)/python scripts/check.py docs
+
+links: $(DEV) ## Ask for every link of the documentation that leads elsewhere; needs the network
+	@$(BIN)/python scripts/links.py $(ARGS)
 
 lint: $(DEV) ## Check style and formatting
 	@$(BIN)/python scripts/check.py format lint

@@ -83,11 +83,14 @@ def not_covered(tests: Tests) -> list[str]:
     lines = [
         f"Python {others}: this environment has {here}; make clean check PYTHON=python3.x",
         "speed: figures need a quiet machine; make bench prints them",
+        "links of the documentation that lead elsewhere: they need the network; make links asks",
     ]
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]:
         if not page.exists():
             continue
-        reasons = re.findall(r"<!-- not run: (.+?) -->", page.read_text(encoding="utf-8"))
+        reasons = re.findall(
+            r"<!-- (?:not run|by hand): (.+?) -->", page.read_text(encoding="utf-8")
+        )
         lines += [f"an example in {page.relative_to(ROOT)}: {reason}" for reason in reasons]
     lines += tests.skipped
     return lines
