@@ -310,3 +310,28 @@ METRICS: Final = (
 
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 """Of all durations, in seconds: those of the conventions for messaging metrics."""
+
+ABOUT: Final = {
+    _A.SYSTEM: "`kafka`, `rabbitmq`, `nats`, `redis`, `sql`, `memory`; `headrace` for after-commit deliveries",
+    _A.OPERATION_NAME: "the first word of the span's name",
+    _A.OPERATION_TYPE: "`send`, `receive`, `process` or `settle`",
+    _A.DESTINATION: "the topic; `after-commit` for deliveries to after-commit handlers",
+    _A.PARTITION: "the partition of the topic",
+    _A.GROUP: "the consuming group; for after-commit deliveries the app",
+    _A.MESSAGE_ID: "the envelope's `id`",
+    _A.CORRELATION_ID: "the envelope's `correlationid`",
+    _A.BATCH_COUNT: "how many messages one call published or brought",
+    _A.ERROR_TYPE: "the qualified name of the exception; `rejected` for a message that the broker refused",
+    _A.APP: "the app's name",
+    _A.REQUEST: "the request's class, with its module",
+    _A.HANDLER: "the handler's class or function, with its module",
+    _A.MESSAGE: "the class of what it handles, with its module",
+    _A.EVENT: "the event's class, with its module",
+    _A.MESSAGE_TYPE: "the envelope's `type`",
+    _A.MESSAGE_KEY: "the key; only if asked for, because it may be personal",
+    _A.ATTEMPT: "which attempt this is, from 1",
+    _A.OUTCOME: ", ".join(f"`{one}`" for one in Outcome),
+    _A.QUEUE: "`outbox:<app>`, `group:<group>/<topic>` or `after:<app>`",
+    _A.STATE: "`ready`, `waiting`, `held` or `dead`",
+}
+"""What each attribute tells."""
