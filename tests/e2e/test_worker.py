@@ -6,10 +6,8 @@ import asyncio
 import os
 import re
 import signal
-import sys
 import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
@@ -17,6 +15,7 @@ import pytest
 
 from headrace import Headrace
 from headrace.cli.stopping import ECHO_SECONDS
+from tests.e2e.processes import Process, starting
 
 SHOP = """
     import asyncio, os, time
@@ -75,43 +74,6 @@ SEND = """
 """
 
 
-class Process:
-    """A process in the folder of the test; its output can be waited for."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.pid = process.pid
-        self.output = ""
-        self._process = process
-
-    async def until(self, pattern: str) -> re.Match[str]:
-        """Read on to where the output has this."""
-        while (found := re.search(pattern, self.output)) is None:
-            assert await self._read(), f"no {pattern!r} in\n{self.output}"
-        return found
-
-    async def ends(self) -> int:
-        """Read to the end: all processes that write there have ended. Answers the exit code."""
-        while await self._read():
-            pass
-        return await self._process.wait()
-
-    async def _read(self) -> bool:
-        assert self._process.stdout is not None
-        try:
-            async with asyncio.timeout(20):
-                line = await self._process.stdout.readline()
-        except TimeoutError:
-            raise AssertionError(f"nothing more came after\n{self.output}") from None
-        self.output += line.decode()
-        return bool(line)
-
-    def signal(self, number: int) -> None:
-        self._process.send_signal(number)
-
-    def running(self) -> bool:
-        return self._process.returncode is None
-
-
 Start = Callable[..., Awaitable[Process]]
 
 
@@ -120,27 +82,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Starts Python in a folder that has shop.py and send.py; ends what still runs."""
     (tmp_path / "shop.py").write_text(textwrap.dedent(SHOP))
     (tmp_path / "send.py").write_text(textwrap.dedent(SEND))
-    async with AsyncExitStack() as stack:
-
-        async def run(*arguments: str, **environment: str) -> Process:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, *arguments),
-                cwd=tmp_path,
-                env={**os.environ, "COLUMNS": "200", **environment},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-            )
-            one = Process(process)
-
-            async def end() -> None:
-                if one.running():
-                    process.kill()
-                await one.ends()
-
-            stack.push_async_callback(end)
-            return one
-
+    async with starting(tmp_path) as run:
         yield run
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 from headrace.cli.checks import Finding, State, connected_findings, route_findings, wiring_findings
 from headrace.cli.ending import Code
 from headrace.cli.loading import load
+from headrace.cli.opening import keep_quiet
 from headrace.cli.output import App, Json, Output, answering
 
 
@@ -31,6 +32,7 @@ def check(
     Exit codes: 0 all is well, 1 something is wrong with the app or its database, 2 the command line is wrong, 3 database or
     broker could not be reached.
     """
+    keep_quiet()
     with answering(app, json) as out:
         loaded = load(app)
         findings = wiring_findings(loaded)

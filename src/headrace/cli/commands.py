@@ -9,8 +9,8 @@ import typer
 
 from headrace.cli.asyncapi import asyncapi
 from headrace.cli.check import check
-from headrace.cli.dead import dead
 from headrace.cli.dashboard import dashboard
+from headrace.cli.dead import dead
 from headrace.cli.explain import explain
 from headrace.cli.flow import flow
 from headrace.cli.migrate import migrate

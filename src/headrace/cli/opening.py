@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -55,12 +56,21 @@ def with_opened(
     Raises:
         Fault: there is nothing to be seen from outside; says what to do.
     """
+    keep_quiet()
 
     async def run() -> T:
         async with opened(app, broker=broker) as found:
             return await work(found)
 
     return asyncio.run(run())
+
+
+def keep_quiet() -> None:
+    """Let libraries not write warnings between the lines of an answer, unless the app's module has set up logging.
+
+    Python writes them to the error stream where nobody has. What matters of them the command tells itself.
+    """
+    logging.lastResort = logging.NullHandler()
 
 
 @asynccontextmanager
