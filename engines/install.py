@@ -35,6 +35,20 @@ def install(kind: type[Server]) -> None:
         raise EngineMissing(f"not on this machine ({'; '.join(tried)}); {kind.advice()}")
 
 
+def install_debian(program: str) -> None:
+    """Install a program that is no server, from the package of Debian that has its name.
+
+    Raises:
+        EngineMissing: it could not be installed, or HEADRACE_ENGINES_INSTALL=0 forbids it.
+    """
+    advice = f"install it, on Debian by: apt-get install {program}"
+    if os.environ.get("HEADRACE_ENGINES_INSTALL", "1") == "0":
+        raise EngineMissing(f"not on this machine, and HEADRACE_ENGINES_INSTALL=0; {advice}")
+    tried = _by_apt(program)
+    if shutil.which(program) is None:
+        raise EngineMissing(f"not on this machine ({tried}); {advice}")
+
+
 def _by_pip(wheel: str) -> str:
     uv = shutil.which("uv")
     if uv is not None:

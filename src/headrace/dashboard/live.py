@@ -70,6 +70,7 @@ class Live:
         self._app = app
         self._reader = reader
         self._most = most
+        self._roles = app.describe().roles
         self._rates = Rates()
         self._first: dict[str, float] = {}
         self._reading: asyncio.Task[Now] | None = None
@@ -113,6 +114,9 @@ class Live:
         """
         self._streams += 1
         try:
+            if self._streams > self._most:  # several came at the same moment
+                yield "retry: 30000\n\n"
+                return
             yield "retry: 2000\n\n"
             ends, shown = time.monotonic() + STREAM_SECONDS, -1
             while time.monotonic() < ends and not self._ending():
@@ -162,12 +166,17 @@ class Live:
         """What the processes say. Of this one, if the app runs in it, more is known than it has last said."""
         if not self._app.running:
             return None, tuple(pulses)
-        mine = (os.getpid(), socket.gethostname())
-        here = next((one for one in pulses if (one.pid, one.host) == mine), None)
+        mine = (os.getpid(), socket.gethostname(), self._roles)
+        here = next((one for one in pulses if (one.pid, one.host, one.roles) == mine), None)
         others = tuple(one for one in pulses if one is not here)
         if here is None:  # it has said nothing yet, or there is no storage
             here = ProcessPulse(
-                pid=mine[0], host=mine[1], roles=(), started_at=time.time(), at=0, counts={}
+                pid=mine[0],
+                host=mine[1],
+                roles=self._roles,
+                started_at=time.time(),
+                at=0,
+                counts={},
             )
         counts = self._app.telemetry.snapshot()
         return here.process or None, (
