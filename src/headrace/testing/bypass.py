@@ -25,7 +25,10 @@ CLIENTS: Final = (
 )
 """Module, class and methods by which well-known clients publish."""
 
-_PACKAGES: Final = frozenset(module.partition(".")[0] for module, _, _ in CLIENTS)
+# With what stands between a client and the code that calls it.
+_PACKAGES: Final = frozenset(module.partition(".")[0] for module, _, _ in CLIENTS) | {
+    *("faststream", "opentelemetry", "wrapt")
+}
 _ANY_CALL = Callable[..., object]
 
 
