@@ -13,7 +13,19 @@ import pytest
 from tests.docs.pages import ROOT, blocks_of
 
 PICTURE = ROOT / "docs" / "images" / "flights-flow.svg"
-PAGES = {"check": "cli.md", "flow": "cli.md", "status": "cli.md", "worker": "worker.md"}
+PAGES = {
+    "asyncapi": "asyncapi.md",
+    "check": "cli.md",
+    "dead drop": "dead-letters.md",
+    "dead edit": "dead-letters.md",
+    "dead list": "dead-letters.md",
+    "dead redrive": "dead-letters.md",
+    "explain": "explain.md",
+    "flow": "cli.md",
+    "migrate": "cli.md",
+    "status": "cli.md",
+    "worker": "worker.md",
+}
 
 
 def run(command: str) -> str:
@@ -43,9 +55,10 @@ def test_the_picture_of_the_example_is_as_the_command_draws_it() -> None:
     )
 
 
-def test_what_the_page_shows_is_what_the_command_prints() -> None:
+@pytest.mark.parametrize("name", ["cli.md", "asyncapi.md"])
+def test_what_the_page_shows_is_what_the_command_prints(name: str) -> None:
     """A block after `<!-- printed by: COMMAND -->` is compared."""
-    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     shown = [block for block in blocks_of(page) if block.comment == "printed by"]
     assert shown
     for block in shown:

@@ -80,16 +80,18 @@ def list_(
         errors = [one for one in errors if name in (None, one.error)]
         if not flat:
             hint = Text(f"One by one: headrace dead list {app} --flat", "dim")
-            parts = [errors_view(errors), "", hint] if errors else [_NONE]
+            parts: list[RenderableType] = [_NONE]
+            if errors:
+                parts = [errors_view(errors), "", hint]
             _show(out, {"errors": errors}, parts)
             return
         page = await letters.list(group=group, topic=topic, error=name, after=after, limit=limit)
         following = page[-1].position if len(page) == limit else None
         data = {"dead_letters": [letter_data(one) for one in page], "next_after": following}
-        parts = [letters_view(page)] if page else [_NONE]
+        shown: list[RenderableType] = [letters_view(page) if page else _NONE]
         if following is not None:
-            parts += ["", Text(f"There may be more: --after {following}", "dim")]
-        _show(out, data, parts)
+            shown += ["", Text(f"There may be more: --after {following}", "dim")]
+        _show(out, data, shown)
 
     _run(app, json, work)
 
