@@ -33,6 +33,8 @@ class Answer(list[T]):
         if not missing and not more:
             return [f"{self.question} has these, in another order:", *_numbered(self)]
         lines = [f"{self.question} has {len(self) or 'none'}, not {len(expected) or 'none'}"]
+        if len(self) == len(expected):
+            lines = [f"{self.question} has others than these"]
         lines += [f"missing: {_short(one)}" for one in missing]
         lines += [f"besides: {_short(one)}" for one in more]
         return lines
