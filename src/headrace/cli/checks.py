@@ -167,7 +167,7 @@ async def _broker(app: Headrace, broker: Broker, storage: Storage | None) -> lis
         async with asyncio.timeout(REACH_SECONDS):
             warnings = await broker.start(storage)
     except Exception as error:
-        return [_failed("broker", f"the broker {broker!r}", error)]
+        return [_failed("broker", type(broker).__name__, error)]
     try:
         found = [Finding("broker", State.OK, f"{type(broker).__name__} answers")]
         found += [Finding("broker", State.NOTE, warning) for warning in warnings]

@@ -49,8 +49,16 @@ class Output:
 
     def show(self, *what: RenderableType) -> None:
         """Write for people: text with marks of rich, tables, trees. Text that is not yours goes through `rich.markup.escape`."""
-        for one in what:
-            self.console.print(one, highlight=False, soft_wrap=isinstance(one, str))
+        if self.console.is_terminal:
+            for one in what:
+                self.console.print(one, soft_wrap=isinstance(one, str))
+            return
+        with self.console.capture() as written:
+            for one in what:
+                self.console.print(one, soft_wrap=isinstance(one, str))
+        # Columns are filled with blanks, which nobody sees on a terminal and everybody in a file.
+        sys.stdout.write("".join(f"{line.rstrip()}\n" for line in written.get().splitlines()))
+        sys.stdout.flush()
 
 
 def console(*, error: bool = False) -> Console:

@@ -88,14 +88,14 @@ def _back(count: int, arrows: Sequence[Link]) -> set[int]:
         stack = [(start, iter(leaving[start]))]
         while stack:
             card, ahead = stack[-1]
-            number = next(ahead, None)
-            if number is None:
+            following = next(ahead, None)
+            if following is None:
                 state[card] = 2
                 stack.pop()
                 continue
-            target = arrows[number].target
+            target = arrows[following].target
             if state[target] == 1:
-                found.add(number)
+                found.add(following)
             elif state[target] == 0:
                 state[target] = 1
                 stack.append((target, iter(leaving[target])))

@@ -34,6 +34,7 @@ def draw(
     figures: bool = False,
     title: bool = True,
     style: bool = True,
+    where: bool = False,
     link: Callable[[Node], str | None] | None = None,
 ) -> str:
     """The flow of an app as one `<svg>` element. The same app gives the same text.
@@ -48,13 +49,15 @@ def draw(
         figures: leave room for the figures.
         title: begin with the app's name, storage and broker, on a panel of its own; for pictures that stand alone.
         style: contain the style sheet. Without it the page has to have `STYLE`: where a policy forbids styles in the page.
+        where: tell in tooltips where handlers are bound. Default False: a picture in a repository is to change with the flow,
+            and not with every line above a handler.
         link: the address that a click on a node leads to; None for no link.
 
     Raises:
         ConfigurationError: there is no message of the name in `command`.
     """
     graph = graph_of(description, command=command)
-    return draw_graph(graph, figures=figures, title=title, style=style, link=link)
+    return draw_graph(graph, figures=figures, title=title, style=style, where=where, link=link)
 
 
 def draw_graph(
@@ -63,6 +66,7 @@ def draw_graph(
     figures: bool = False,
     title: bool = True,
     style: bool = True,
+    where: bool = False,
     link: Callable[[Node], str | None] | None = None,
 ) -> str:
     """As `draw`, of a graph."""
@@ -72,7 +76,7 @@ def draw_graph(
     width = max(picture.width, 480.0 if notes or title else 0.0) + 2 * MARGIN
     foot = len(notes) * LINE_HEIGHT + (12.0 if notes else 0.0)
     height = top + picture.height + foot + MARGIN
-    written = _Written(link)
+    written = _Written(link, where=where)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="headrace-flow" viewBox="0 0 {width:g} {height:g}" '
         f'width="{width:g}" height="{height:g}" role="img" aria-label="{escape(_told(graph))}">'
@@ -96,8 +100,9 @@ def draw_graph(
 
 
 class _Written:
-    def __init__(self, link: Callable[[Node], str | None] | None) -> None:
+    def __init__(self, link: Callable[[Node], str | None] | None, *, where: bool) -> None:
         self._link = link
+        self._where = where
 
     def all_of(self, picture: Picture) -> Iterator[str]:
         for line in picture.lines:
@@ -130,7 +135,7 @@ class _Written:
     def _node(self, node: Node, inside: Iterator[str]) -> Iterator[str]:
         name = escape(node.id)
         yield f'<g class="node" id="flow-{name}" data-node="{name}">'
-        facts = (node.name, node.note, node.where)
+        facts = (node.name, node.note, node.where if self._where else "")
         yield f"<title>{escape(' · '.join(fact for fact in facts if fact))}</title>"
         address = self._link(node) if self._link is not None else None
         if address is not None:
