@@ -229,6 +229,7 @@ class Storage(Inspection, Protocol):
         """True if the error (one of Headrace's or the driver's) is the database's fault and not the message's (G9).
 
         Lost connections, deadlocks, serialization failures, lock time-outs, a full disk: such an error counts no attempt.
+        A bare `OSError` is the fault of something else that a handler uses: the driver's own are translated.
         """
         ...
 

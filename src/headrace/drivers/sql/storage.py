@@ -137,6 +137,10 @@ class SqlStorage(SqlInspection):
         ours = StorageUnavailable | StorageBusy | LeaseLost | CommitOutcomeUnknown
         if isinstance(error, ours):
             return True
+        if isinstance(error, OSError):
+            # A lost database is translated where it is noticed. A bare one is of what a handler uses besides: a mail server,
+            # a file, its own time limit.
+            return False
         running = self._running
         return running.database.transient(error) if running else self._dialect.transient(error)
 

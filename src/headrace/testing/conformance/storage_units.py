@@ -224,6 +224,16 @@ class UnitClauses(StorageSteps):
             holds(storage.transient(StorageUnavailable("gone")), "StorageUnavailable is transient")
             holds(storage.transient(StorageBusy("locked")), "StorageBusy is transient")
             holds(not storage.transient(ValueError("wrong")), "ValueError is not transient")
+            # What a handler uses besides the database: its message fails, and others of its partition are not to wait.
+            for other in (
+                ConnectionRefusedError("mail"),
+                TimeoutError("http"),
+                FileNotFoundError("x"),
+            ):
+                holds(
+                    not storage.transient(other),
+                    f"a handler's {type(other).__name__} is not transient",
+                )
             holds(not storage.transient(DecodeError("torn")), "DecodeError is not transient")
 
     async def _write(self, transaction: Transaction, lease: Lease, admitted: Message) -> None:
