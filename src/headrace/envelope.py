@@ -26,6 +26,7 @@ __all__ = [
     "new_id",
     "now",
     "pack",
+    "packed_correlation",
     "packed_start",
     "unpack",
 ]
@@ -225,6 +226,11 @@ def packed_start(event_id: str) -> bytes:
     """What `pack` begins with for every envelope of this id: to find one among packed envelopes without reading them."""
     found = _encode({"specversion": _SPECVERSION, "id": event_id})
     return found[:-1] + b","
+
+
+def packed_correlation(correlation_id: str) -> bytes:
+    """What is in every packed envelope of this correlation id, and in no other: quotes within values are escaped."""
+    return _encode({"correlationid": correlation_id})[1:-1]
 
 
 def unpack(data: bytes) -> Envelope:

@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sqlalchemy import BigInteger, Integer, LargeBinary, String, bindparam, func, select
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from headrace.broker import Received
 from headrace.drivers.sql.schema import log
 from headrace.drivers.sql.steps import Step
-from headrace.envelope import Message, packed_start, unpack
+from headrace.envelope import Message, packed_correlation, packed_start, unpack
 
 if TYPE_CHECKING:
     from sqlalchemy import Executable
+    from sqlalchemy.sql.compiler import SQLCompiler
 
     from headrace.drivers.sql.database import Database
 
 PART: Final = 10_000
 """How many rows one statement looks at: some milliseconds, and no snapshot that stops a clean-up."""
 
-_WITHOUT_WILDCARDS: Final = re.compile(r"[A-Za-z0-9:.-]+")
+
+class Place(FunctionElement[int]):
+    """Where bytes begin among other bytes; 0 if they are not there."""
+
+    inherit_cache = True
+    type = Integer()
+
+
+@compiles(Place)
+def _instr(element: Place, compiler: SQLCompiler, **given: Any) -> str:  # pyright: ignore[reportUnusedFunction]
+    return f"instr({compiler.process(element.clauses, **given)})"
+
+
+@compiles(Place, "postgresql")
+def _position(element: Place, compiler: SQLCompiler, **given: Any) -> str:  # pyright: ignore[reportUnusedFunction]
+    whole, part = (compiler.process(one, **given) for one in element.clauses)
+    return f"position({part} in {whole})"
+
 
 _of_partition = (
     log.c.topic == bindparam("t", type_=String),
@@ -48,7 +67,7 @@ def _found(*, ids: bool, keys: bool, correlations: bool) -> Executable:
         start = func.substr(log.c.envelope, 1, bindparam("start_bytes", type_=Integer))
         chosen = chosen.where(start == bindparam("start", type_=LargeBinary))
     if correlations:
-        chosen = chosen.where(log.c.envelope.like(bindparam("pattern", type_=LargeBinary)))
+        chosen = chosen.where(Place(log.c.envelope, bindparam("part", type_=LargeBinary)) > 0)
     return chosen.where(log.c.key == bindparam("v_key", type_=String)) if keys else chosen
 
 
@@ -72,11 +91,9 @@ async def search(
         partitions: where to look.
         id: of the envelope.
         key: of the message.
-        correlation: of the envelope. One with other characters than ids have is not looked for.
+        correlation: of the envelope.
         limit: how many at most, of each partition.
     """
-    if correlation is not None and not _WITHOUT_WILDCARDS.fullmatch(correlation):
-        return ()
     statement = _found(
         ids=id is not None, keys=key is not None, correlations=correlation is not None
     )
@@ -87,7 +104,7 @@ async def search(
     if key is not None:
         values["v_key"] = key
     if correlation is not None:
-        values["pattern"] = f'%"correlationid":"{correlation}"%'.encode()
+        values["part"] = packed_correlation(correlation)
     found: list[Received] = []
     for partition in partitions:
         place = {**values, "p": partition}
