@@ -68,9 +68,13 @@ class ParcelBooked(NotificationEvent, type="parcels.booked.v1", topic=PARCELS, k
 class AddressUnknown(Exception):
     """A rule of the shop."""
 
+    __module__ = "checkout.errors"
+
 
 class MailboxFull(Exception):
     """What the mail server says."""
+
+    __module__ = "checkout.errors"
 
 
 orders = Module("orders")

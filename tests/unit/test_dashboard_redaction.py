@@ -178,6 +178,8 @@ async def test_hidden_values_leave_the_server_on_no_page() -> None:
         await charge(app, -1, 2, order="order-secret")
         letter = (await app.dead_letters.list())[0]
         position = await position_of(app)
+        await app.dead_letters.edit(position, letter.data, by="ada")
+        assert "key «hidden»" in (await client.get("audit")).text
         for page in (
             *("", "backlogs", "dead", "dead/list", f"dead/{position}", f"dead/{position}/edit"),
             *(

@@ -53,6 +53,7 @@ async def page(live: Live, site: Site, request: Request) -> Response:
         lines=lines_of(site, now),
         worked=_worked(now),
         health=health,
+        only_sends=site.app.running and site.app.describe().roles == ("send",),
     )
 
 

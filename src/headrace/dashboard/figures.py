@@ -204,16 +204,15 @@ class Figures:
         topic = self._graph.nodes[row.id.partition(" ")[0]].name
         behind, backlog = self._backlogs.get((row.name, topic), (None, Backlog()))
         held = backlog.waiting + backlog.held
-        text = f"{number(behind)} behind" if behind is not None else UNKNOWN
-        if held:
-            text += f", {number(held)} stored"
+        parts = [f"{number(behind)} behind"] if behind is not None else []
+        parts += [f"{number(held)} stored"] if held else []
         return (
             self._counts.of(Count.CONSUMED, group=row.name, topic=topic),
             Figure(
                 f"{number(backlog.dead)} dead" if backlog.dead else "0",
                 "failing" if backlog.dead else "",
             ),
-            Figure(text, "late" if held else ""),
+            Figure(", ".join(parts) or UNKNOWN, "late" if held else ""),
         )
 
     def _name(self, message: str) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
-from typing import Final
 
 import msgspec
 from markupsafe import Markup
@@ -18,11 +16,6 @@ from headrace.dashboard.security import protect
 from headrace.dashboard.site import Site
 from headrace.drawing import svg
 from headrace.drawing.graph import Graph, Node, graph_of
-
-WIDE: Final = 1000
-"""Pixels below which a drawing is shown as small as the page: no smaller than this, or it could not be read."""
-
-WIDEST: Final = 1700
 
 
 async def page(live: Live, site: Site, request: Request) -> Response:
@@ -37,7 +30,6 @@ async def page(live: Live, site: Site, request: Request) -> Response:
         graph=graph,
         drawing=Markup(drawing),
         print=fingerprint(graph),
-        size=_size(drawing),
         rows=list(figures.rows()),
         cells=figures.cells(),
         tiles=figures.tiles(),
@@ -96,13 +88,6 @@ def fingerprint(graph: Graph) -> str:
 def link_of(node: Node) -> str | None:
     """Where a click on a part of the drawing leads to: its line in the table, if it has one."""
     return f"#row-{node.id}" if node.kind in ("handler", "topic") else None
-
-
-def _size(drawing: str) -> str:
-    """The class of a drawing: one that is somewhat too wide for the page is made smaller, a much wider one is moved."""
-    found = re.search(r' width="(\d+)', drawing)
-    width = int(found[1]) if found is not None else 0
-    return " widest" if width > WIDEST else " wide" if width > WIDE else ""
 
 
 def _plain(figures: Mapping[str, Figure]) -> dict[str, list[str]]:

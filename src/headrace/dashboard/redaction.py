@@ -24,6 +24,7 @@ Path: TypeAlias = tuple[str, ...]
 
 _MARK: Final = re.compile(r"«hidden (\d{1,9})»")
 _LITERAL: Final = re.compile(r'"«hidden (\d{1,9})»"')
+_KEY: Final = re.compile(r"""\bkey (?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")""")
 _SHORTEST = 3  # of a value that is looked for in texts: shorter ones are everywhere
 
 
@@ -202,6 +203,12 @@ class Redaction:
         if hidden and self._hides_errors and text:
             return "«hidden: fields of this type are hidden»"
         return hidden.scrub(text, data)
+
+    def record(self, text: str) -> str:
+        """The text of an audit record, which names keys, as people may see it."""
+        if not any(one.hides_key for one in self._by_type.values()):
+            return text
+        return _KEY.sub("key «hidden»", text)
 
     @property
     def hides(self) -> bool:

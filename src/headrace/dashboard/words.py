@@ -45,6 +45,14 @@ def iso(at: float | None) -> str:
     return "" if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
+def moment(text: str) -> str:
+    """A time as an envelope has it, to the second; as it stands if it cannot be read."""
+    try:
+        return stamp(datetime.fromisoformat(text).timestamp())
+    except ValueError:
+        return text
+
+
 def number(value: float | None) -> str:
     """A count with thousands apart, by thin spaces; a dash if it is not known."""
     return UNKNOWN if value is None else f"{value:,.0f}".replace(",", "\u202f")
@@ -95,6 +103,7 @@ FILTERS: Final[dict[str, Callable[..., str]]] = {
     "ago": ago,
     "stamp": stamp,
     "iso": iso,
+    "moment": moment,
     "number": number,
     "rate": rate,
     "queue": queue,

@@ -74,6 +74,27 @@
     document.addEventListener("visibilitychange", followWhileSeen);
   }
 
+  // The size of the drawing --------------------------------------------------------------------------------------------
+
+  const size = document.getElementById("size");
+  const drawing = document.querySelector(".drawing");
+  const picture = drawing && drawing.querySelector("svg");
+
+  function offerSize() {
+    const full = drawing.classList.contains("full");
+    size.hidden = !full && picture.width.baseVal.value <= drawing.clientWidth;
+  }
+
+  if (size && picture) {
+    size.addEventListener("click", () => {
+      const full = drawing.classList.toggle("full");
+      size.setAttribute("aria-pressed", String(full));
+      size.textContent = full ? "Fit the page" : "Full size";
+    });
+    window.addEventListener("resize", offerSize);
+    offerSize();
+  }
+
   // Marks on a list ----------------------------------------------------------------------------------------------------
 
   const all = document.querySelector("[data-all]");
