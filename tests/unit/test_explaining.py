@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import replace
 
 import pytest
 
-from headrace import Command, EventMap, Headrace, NotificationEvent, RequestMap, Subscription
+from headrace import (
+    Command,
+    DomainEvent,
+    EventMap,
+    Headrace,
+    NotificationEvent,
+    RequestMap,
+    Subscription,
+)
 from headrace.drivers.memory import MemoryBroker, MemoryStorage
 from headrace.errors import ConfigurationError
 from headrace.explaining import Explanation, explain
@@ -28,6 +38,10 @@ class Packed(NotificationEvent, type="shop.packed.v1", topic="parcels", key="num
     number: str
 
 
+class Left(DomainEvent):
+    number: str
+
+
 class Refused(NotificationEvent, type="shop.refused.v1", topic="orders", key="number"):
     number: str
 
@@ -46,12 +60,21 @@ async def count(event: Packed) -> None:
     pass
 
 
-def shop(broker: MemoryBroker | None = None, **settings: object) -> Headrace:
+async def tell(event: Left) -> None:
+    raise ValueError("nobody is there")
+
+
+def shop(
+    broker: MemoryBroker | None = None,
+    *,
+    retry: Retry = Retry(attempts=1),  # noqa: B008 - a frozen value
+    **settings: object,
+) -> Headrace:
     requests, events = RequestMap(), EventMap()
     requests.bind(Order, order)
     events.bind(Ordered, pack)
     events.bind(Packed, count)
-    subscription = Subscription(group="packing", retry=Retry(attempts=1))
+    subscription = Subscription(group="packing", retry=retry)
     given: dict[str, object] = {"storage": MemoryStorage(), "broker": broker or MemoryBroker()}
     return Headrace(
         "shop",
@@ -216,3 +239,68 @@ async def test_an_app_without_storage_remembers_nothing() -> None:
     """And says what to pass."""
     with pytest.raises(ConfigurationError, match="Pass storage="):
         await explain(shop(storage=None), "x")
+
+
+async def test_a_message_that_waits_says_until_when_and_what_waits_behind_it() -> None:
+    """Its next attempt, its last error, the process that will try it (G9)."""
+    # Its stop would wait for what is in memory alone.
+    retry = Retry(attempts=5, initial_seconds=600, max_seconds=600)
+    app = shop(retry=retry, limits=Limits(drain_seconds=0.05))
+    async with app:
+        await app.send(Order("bad 1"))
+        await app.send(Order("bad 1"))
+        storage = app.storage
+        assert storage is not None
+        queue = group_queue("packing", "orders")
+        async with asyncio.timeout(20):
+            while len(await storage.find(queue=queue)) < 2:  # noqa: ASYNC110 - a storage tells nobody
+                await asyncio.sleep(0.01)
+        first, second = await ids_of(app, "orders")
+        (waiting,) = (await explain(app, first)).messages[0].groups
+        assert (waiting.where, waiting.behind) == ("waiting", 1)
+        assert waiting.due_at is not None
+        assert waiting.due_at > time.time() + 60
+        assert waiting.owner is not None
+        (held,) = (await explain(app, second)).messages[0].groups
+        assert (held.where, held.blocked_by) == ("held", waiting.position)
+
+
+async def test_deliveries_to_after_commit_handlers_are_told_too() -> None:
+    """A domain event goes to no broker; its handler has a dead letter."""
+
+    async def leave(request: Order, events: Events) -> None:
+        events.append(Left(request.number))
+
+    requests, events = RequestMap(), EventMap()
+    requests.bind(Order, leave)
+    events.bind(Left, tell, phase="after_commit")
+    app = Headrace(
+        "shop",
+        requests=requests,
+        events=events,
+        storage=MemoryStorage(),
+        after_commit=Subscription(retry=Retry(attempts=1)),
+    )
+    async with app:
+        await app.send(Order("o1"))
+        await app.settle(10)
+        (letter,) = await app.dead_letters.list()
+        (life,) = (await explain(app, letter.envelope.id)).messages
+    assert (life.topic, life.sent, life.groups) == (None, None, ())
+    (standing,) = life.handlers
+    assert (standing.where, standing.position) == ("dead", letter.position)
+    assert standing.handler is not None
+    assert standing.handler.endswith("tell")
+
+
+async def test_messages_of_one_request_are_linked_though_neither_caused_the_other() -> None:
+    """They have the same correlation id."""
+    app = shop()
+    async with app:
+        await app.send(Order("o1"), correlation_id="r1")
+        await app.send(Order("o2"), correlation_id="r1")
+        await app.settle(10)
+        one, two = await ids_of(app, "orders")
+        life = (await explain(app, one)).messages[0]
+    assert two in [relative.id for relative in life.related]
+    assert two not in [relative.id for relative in life.effects]
