@@ -206,6 +206,9 @@ async def test_an_unknown_address_and_a_gone_dead_letter_are_said_to_be() -> Non
         gone = await client.get("dead/4711")
         assert gone.status_code == 404
         assert "4711 is no dead letter" in gone.text
+        assert (await client.get("dead/99999999999999999999999")).status_code == 404
+        assert (await client.get("messages?of=%00&topic=%00")).status_code == 200
+        assert (await client.get("dead/list?queue=%00&error=%FF&after=-1")).status_code == 200
         assert (await client.get("static/../app.py")).status_code == 404
         assert (await client.get("static/layout.html")).status_code == 404
 

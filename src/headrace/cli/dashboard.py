@@ -145,7 +145,7 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _redacted(given: Sequence[str]) -> Redact:
-    found: dict[type | str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for one in given:
         kind, colon, field = one.rpartition(":")
         if not colon or not kind or not all(field.split(".")):

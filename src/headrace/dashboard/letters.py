@@ -10,12 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.dashboard.redaction import Shown
+from headrace.dashboard.security import asked_of
 from headrace.dashboard.site import Site
 from headrace.dead_letters import DeadLetter
 from headrace.storage import DeadErrors
 
 PAGE: Final = 50
 """Dead letters on a page."""
+
+HIGHEST: Final = 2**63 - 1
+"""No position is above: databases refuse to compare with more."""
 
 LOOKED_AT: Final = 25
 """Groups whose newest dead letter is read too; with more groups than that the rest goes without its time."""
@@ -94,9 +98,9 @@ def _group(site: Site, errors: DeadErrors, newest: DeadLetter | None) -> Group:
 
 async def listed(site: Site, request: Request) -> Response:
     """A page of dead letters, of one group or of all, from the oldest on."""
-    query = request.query_params
-    queue, topic, error = query.get("queue"), query.get("topic"), query.get("error")
-    after = _whole(query.get("after", ""))
+    query = asked_of(request)
+    queue, topic, error = query.any("queue"), query.any("topic"), query.any("error")
+    after = _whole(query.one("after"))
     found = await site.reader.read(
         lambda: site.app.dead_letters.list(
             queue=queue, topic=topic, error=error, after=after, limit=PAGE + 1
@@ -120,6 +124,8 @@ async def listed(site: Site, request: Request) -> Response:
 async def one(site: Site, request: Request) -> Response:
     """One dead letter with its body, its error and what waits behind it."""
     position = int(request.path_params["position"])
+    if position > HIGHEST:
+        return gone(site, request, position)
 
     async def read() -> tuple[DeadLetter | None, int]:
         found = await site.app.dead_letters.get(position)

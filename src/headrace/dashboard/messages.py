@@ -6,14 +6,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.dashboard.redaction import Shown
+from headrace.dashboard.security import asked_of
 from headrace.dashboard.site import Site
 from headrace.explaining import Explanation, MessageLife, Standing, explain
 
 
 async def page(site: Site, request: Request) -> Response:
     """What is known of the id or key that was asked for; without one, how to ask."""
-    asked = request.query_params.get("of", "").strip()
-    topic = request.query_params.get("topic") or None
+    query = asked_of(request)
+    asked, topic = query.one("of").strip(), query.any("topic") or None
     found: Explanation | None = None
     if asked and site.app.storage is not None:
         found = await site.reader.read(lambda: explain(site.app, asked, topic=topic))

@@ -14,7 +14,9 @@ from headrace.description import MessageInfo
 from headrace.errors import ConfigurationError
 from headrace.sensitive import sensitive_paths
 
-Redact: TypeAlias = Mapping["type | str", Iterable[str]]
+Redact: TypeAlias = (
+    Mapping[type, Iterable[str]] | Mapping[str, Iterable[str]] | Mapping[type | str, Iterable[str]]
+)
 """Paths of fields by class, by type on the wire, or by "*" for all types: `{UserJoined: ["email", "card.number"]}`.
 
 A path goes through lists by itself; `*` stands for any name. `["*"]` hides the whole body.
@@ -176,10 +178,12 @@ class Redaction:
     def __init__(
         self, given: Redact, messages: Iterable[MessageInfo], *, hides_errors: bool = False
     ) -> None:
-        self._everywhere = [_path(one) for one in given.get("*", ())]
-        self._named = {
-            key: [_path(one) for one in paths] for key, paths in given.items() if key != "*"
+        found = {
+            key: [_path(one) for one in paths]
+            for key, paths in cast("Mapping[type | str, Iterable[str]]", given).items()
         }
+        self._everywhere = found.pop("*", [])
+        self._named = found
         self._by_type: dict[str, Hidden] = {}
         self._by_name: dict[str, Hidden] = {}
         self._hides_errors = hides_errors

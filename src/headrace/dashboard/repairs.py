@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.dashboard.actions import Action, Doing, who_may
-from headrace.dashboard.letters import gone, row_of, shown_of
+from headrace.dashboard.letters import HIGHEST, gone, row_of, shown_of
 from headrace.dashboard.redaction import Unusable
-from headrace.dashboard.security import Form, Refused, form_of
+from headrace.dashboard.security import Form, Refused, asked_of, form_of
 from headrace.dashboard.site import Site, go
 from headrace.dead_letters import DeadLetter
 from headrace.errors import DecodeError, MessageTooLarge
@@ -71,7 +71,7 @@ def chosen_of(values: Form) -> Chosen:
 
 async def ask(site: Site, request: Request) -> Response:
     """Show what an action would do, before anybody does it."""
-    query = Form(request.query_params.multi_items())
+    query = asked_of(request)
     return await _question(site, request, _doing(query.one("do")), chosen_of(query))
 
 
@@ -259,7 +259,7 @@ async def _edit_form(
 
 
 async def _letter(site: Site, request: Request) -> DeadLetter | None:
-    position = int(request.path_params["position"])
+    position = min(int(request.path_params["position"]), HIGHEST)
     return await site.reader.read(lambda: site.app.dead_letters.get(position))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -51,18 +51,28 @@ class Refused(Exception):
 
 
 class Form:
-    """The fields of a form, in order; a name may be there several times."""
+    """The fields of a form or of a query, in order; a name may be there several times."""
 
-    def __init__(self, fields: list[tuple[str, str]]) -> None:
-        self._fields = fields
+    def __init__(self, fields: Iterable[tuple[str, str]]) -> None:
+        # No database takes the letter NUL, and no page of ours sends it.
+        self._fields = [(name, value.replace("\0", "")) for name, value in fields]
+
+    def any(self, name: str) -> str | None:
+        """The first value, or None."""
+        return next((value for key, value in self._fields if key == name), None)
 
     def one(self, name: str) -> str:
         """The first value, or ""."""
-        return next((value for key, value in self._fields if key == name), "")
+        return self.any(name) or ""
 
     def all(self, name: str) -> list[str]:
         """All values."""
         return [value for key, value in self._fields if key == name]
+
+
+def asked_of(request: Request) -> Form:
+    """The query of an address."""
+    return Form(request.query_params.multi_items())
 
 
 def protect(response: Response) -> None:
