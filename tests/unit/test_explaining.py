@@ -13,6 +13,7 @@ from headrace import (
     DomainEvent,
     EventMap,
     Headrace,
+    Limits,
     NotificationEvent,
     RequestMap,
     Subscription,

@@ -46,7 +46,10 @@ def asyncapi(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Write the AsyncAPI 3.0 document: topics, what is published and read, and the schemas of messages. Connects to nothing."""
+    """Write the AsyncAPI document of an app.
+
+    Version 3.0: topics, what is published and read, where, and the schemas of messages. It connects to nothing.
+    """
     with answering(app, json):
         loaded = load(app)
         made = document(loaded, title=title, version=app_version, requests=all)

@@ -21,10 +21,11 @@ def explain(
     topic: Annotated[str | None, typer.Option(help="Look at this topic alone.")] = None,
     json: Json = False,
 ) -> None:
-    """Tell what became of a message or a key: its cause, where it went, who has it, its errors, and what waits behind it.
+    """Tell what became of a message or of a key.
 
-    It reads storage and broker, in bounded parts, and changes nothing. Exit codes: 0 told, 1 nothing is known of it, 2 the
-    command line is wrong, 3 the database could not be reached.
+    What caused it, where it went, which group has handled it, who has it now, its errors, and what waits behind it. It reads
+    storage and broker, in bounded parts, and changes nothing. Exit codes: 0 told, 1 nothing is known of it, 2 the command
+    line is wrong, 3 the database could not be reached.
     """
 
     async def work(opened: Opened, out: Output) -> bool:

@@ -36,10 +36,11 @@ def migrate(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Make the tables of Headrace that are missing, and upgrade older ones. Running it again does nothing.
+    """Make or upgrade the tables of Headrace.
 
-    Tables that were given as SqlStorage(metadata=...) are made too. Exit codes: 0 done, or nothing to do; 1 not done, or with
-    --check something is to be done; 2 the command line is wrong; 3 the database could not be reached.
+    Makes those that are missing, and brings older ones to this version. Running it again does nothing. Tables that were given
+    as SqlStorage(metadata=...) are made too. Exit codes: 0 done, or nothing to do; 1 not done, or with --check something is
+    to be done; 2 the command line is wrong; 3 the database could not be reached.
     """
     with answering(app, json) as out:
         if check and sql:

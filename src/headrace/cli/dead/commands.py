@@ -36,7 +36,7 @@ dead = typer.Typer(
     name="dead",
     cls=EitherOrder,
     no_args_is_help=True,
-    help="Look at dead letters and mend them: list, show, redrive, edit, drop. `headrace dead APP` lists them.",
+    help="See dead letters, and mend them. `headrace dead APP` lists them; the app may stand before the subcommand.",
 )
 """`headrace dead`."""
 
@@ -71,7 +71,10 @@ def list_(
     ] = 0,
     json: Json = False,
 ) -> None:
-    """Count dead letters by error, or list them one by one, the oldest first."""
+    """List dead letters.
+
+    Counted by error, or with --flat one by one, the oldest first.
+    """
 
     async def work(opened: Opened, out: Output) -> None:
         letters = opened.app.dead_letters
@@ -98,7 +101,10 @@ def list_(
 
 @dead.command()
 def show(app: App, position: Position, json: Json = False) -> None:
-    """Show one dead letter: its error and traceback, body and envelope, and how many messages wait behind it."""
+    """Show all of one dead letter.
+
+    Its error and traceback, its body and envelope, and how many messages wait behind it.
+    """
 
     async def work(opened: Opened, out: Output) -> None:
         letter = await _one(opened, position)
@@ -121,7 +127,10 @@ def redrive(
     by: By = None,
     json: Json = False,
 ) -> None:
-    """Let dead letters run again, with new attempts and in order, before what waits behind them."""
+    """Let dead letters run again.
+
+    With new attempts and in order, before what waits behind them. Whoever has their partition runs them.
+    """
     choice = Choice(tuple(positions or ()), error, group, topic, all)
 
     async def change(opened: Opened, chosen: Chosen) -> int:
@@ -147,7 +156,10 @@ def drop(
     by: By = None,
     json: Json = False,
 ) -> None:
-    """Delete dead letters for good, with a reason. What waits behind them goes on."""
+    """Delete dead letters for good.
+
+    What waits behind them goes on as if they had never been. The reason stands in the log and in the audit record.
+    """
     choice = Choice(tuple(positions or ()), error, group, topic, all)
 
     async def change(opened: Opened, chosen: Chosen) -> int:
@@ -186,7 +198,10 @@ def edit(
     by: By = None,
     json: Json = False,
 ) -> None:
-    """Replace the body of a dead letter and redrive it. A body that the app could not read is refused."""
+    """Replace the body of a dead letter.
+
+    And redrive it. A body that the app could not read is refused. Id, key and envelope stay.
+    """
 
     async def work(opened: Opened, out: Output) -> None:
         letters = opened.app.dead_letters
