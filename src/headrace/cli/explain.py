@@ -12,6 +12,7 @@ from headrace.cli.lives import explanation_data, explanation_view
 from headrace.cli.loading import load
 from headrace.cli.opening import Opened, with_opened
 from headrace.cli.output import App, Json, Output, answering
+from headrace.explaining import NOT_ASKED
 from headrace.explaining import explain as explained
 
 
@@ -30,9 +31,10 @@ def explain(
 
     async def work(opened: Opened, out: Output) -> bool:
         explanation = await explained(opened.app, asked, topic=topic)
-        if opened.broker_error is not None and not explanation.notes:
-            note = f"The broker could not be asked: {opened.broker_error}"
-            explanation = replace(explanation, notes=(note,))
+        if opened.broker_error is not None:
+            others = [note for note in explanation.notes if not note.startswith(NOT_ASKED)]
+            note = f"{NOT_ASKED}: {opened.broker_error}"
+            explanation = replace(explanation, notes=(*others, note))
         if out.json:
             out.data(explanation_data(explanation))
         else:

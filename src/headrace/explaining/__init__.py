@@ -8,6 +8,7 @@ The command `headrace explain` and the dashboard show it.
 from __future__ import annotations
 
 from headrace.explaining.asking import explain
+from headrace.explaining.facts import NOT_ASKED
 from headrace.explaining.life import (
     Explanation,
     KeyLife,
@@ -20,6 +21,7 @@ from headrace.explaining.life import (
 )
 
 __all__ = [
+    "NOT_ASKED",
     "Explanation",
     "KeyLife",
     "KeyQueue",

@@ -19,6 +19,10 @@ MOST_LOGGED = 50
 """Messages of a topic's partition that an explanation shows, the latest of them."""
 
 
+NOT_ASKED = "The broker could not be asked"
+"""How the note begins that says why."""
+
+
 class Facts:
     """Answers of storage and broker, and notes on what could not be asked.
 
@@ -153,4 +157,4 @@ class Facts:
         return None
 
     def _away(self, error: BrokerUnavailable) -> None:
-        self.notes[f"The broker could not be asked: {error}"] = None
+        self.notes[f"{NOT_ASKED}: {error}"] = None
