@@ -1,6 +1,6 @@
 # Each target makes what it needs: a .venv, by uv when there is one, else by pip. Nothing is to be activated.
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check bench docs links lint types format clean
+.PHONY: help demo dashboard test faults check bench docs links lint types format clean
 
 BIN := .venv/bin
 DEMO := .venv/.ready-demo
@@ -9,12 +9,16 @@ DEV := .venv/.ready-dev
 ARGS ?=
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # With servers the demo needs their drivers, which the development environment has.
 demo: $(if $(STORAGE)$(BROKER)$(ENGINES),$(DEV),$(DEMO)) ## Watch events flow, no server needed; on servers: STORAGE=url BROKER=url, or ENGINES=1
 	@FLIGHTS='$(FLIGHTS)' DAYS='$(DAYS)' STORAGE='$(STORAGE)' BROKER='$(BROKER)' \
 		$(BIN)/python -m examples.flights $(if $(ENGINES),--engines)
+
+dashboard: $(DEV) ## See the demo in the browser while make demo runs in another terminal; with its settings
+	@FLIGHTS='$(FLIGHTS)' DAYS='$(DAYS)' STORAGE='$(STORAGE)' BROKER='$(BROKER)' \
+		$(BIN)/headrace dashboard examples.flights:app --allow-actions
 
 test: $(DEV) ## Run every test; ARGS="-k outbox" goes to pytest
 	@$(BIN)/python $(if $(ARGS),-m pytest $(ARGS),scripts/check.py tests)

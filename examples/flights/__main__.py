@@ -95,6 +95,7 @@ async def run(console: Console, *, fresh: bool) -> int:
         f"{time.monotonic() - started:.1f} s"
     )
     await prepare(console, fresh=fresh)
+    app.telemetry.observe_sends = True  # so that `make dashboard` shows every handler
     async with app:
         read = await replay(console)
         show_summary(console, read)

@@ -8,11 +8,12 @@ import httpx
 import msgspec
 import pytest
 
+from headrace import DomainEvent, Headrace, Module, NotificationEvent
 from headrace.dashboard.counted import Counts
 from headrace.dashboard.figures import Figures
 from headrace.dashboard.live import Live, Now
 from headrace.dashboard.reading import Reader
-from headrace.drawing.graph import graph_of
+from headrace.drawing.graph import Graph, graph_of
 from headrace.storage import Backlog
 from headrace.telemetry import Count
 from tests.unit.dashboards import Dashboard, charge, client_of, make_app
@@ -140,3 +141,53 @@ async def test_a_database_that_is_away_is_a_problem_and_no_error() -> None:
     assert msgspec.json.encode(
         [one.text for one in Figures(graph_of(app.describe()), now).cells().values()]
     )
+
+
+class Sent(DomainEvent):
+    pass
+
+
+class One(NotificationEvent, type="two.one.v1", topic="two", key=None):
+    pass
+
+
+class Other(NotificationEvent, type="two.other.v1", topic="two", key=None):
+    pass
+
+
+def shared_topic() -> Graph:
+    """Two notifications on one topic."""
+    module = Module("two")
+
+    @module.handler(raises=[One, Other])
+    async def tell(event: Sent) -> None: ...
+
+    app = Headrace("two", modules=[module], storage="memory://", broker="memory://")
+    return graph_of(app.describe())
+
+
+def test_what_is_counted_by_topic_stands_at_no_single_message_of_several() -> None:
+    """Of which message it was is known by what handlers raised, or not at all."""
+    graph = shared_topic()
+    one = next(id for id in graph.nodes if id.endswith("One"))
+    published = {"headrace.relay.published{topic=two}": 9}
+    counts = Counts(published, dict.fromkeys(published, 4.5))
+    now = Now(0.0, 0, None, (), None, counts)
+    assert not Figures(graph, now).edges()
+    assert Figures(graph, now).cells()["t:two rate"].text == "4.5"
+    raised = f"headrace.event.raised{{event={one.removeprefix('m:')},handler=h}}"
+    counts = Counts({raised: 2}, {raised: 1.0})
+    edges = Figures(graph, Now(0.0, 0, None, (), None, counts)).edges()
+    assert {id: figure.text for id, figure in edges.items()} == {f"{one} t:two": "1.0/s"}
+
+
+def test_what_nobody_counts_is_unknown_and_not_nothing() -> None:
+    """Handlers have a dash where no process counts them by name."""
+    graph = shared_topic()
+    handler = graph.of_kind("handler")[0].id
+    nobody = Figures(graph, Now(0.0, 0, None, (), None, Counts({}, {})))
+    assert nobody.cells()[f"{handler} total"].text == "\u2013"
+    assert nobody.tiles()["sent"].text == "\u2013"
+    somebody = Counts({"headrace.request.sent": 3}, {})
+    counted = Figures(graph, Now(0.0, 0, None, (), None, somebody))
+    assert counted.cells()[f"{handler} total"].text == "0"

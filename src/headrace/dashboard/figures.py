@@ -63,6 +63,8 @@ class Figures:
         self._graph = graph
         self._now = now
         self._counts: Counts = now.counts
+        # Some process counts sends and handlers by name; where none does, nothing was counted is not nothing was done.
+        self._observed = any(now.counts.of(one).total for one in (Count.SENT, Count.HANDLED))
         self._backlogs: dict[tuple[str, str], tuple[int | None, Backlog]] = {}
         if now.status is not None:
             self._backlogs = {
@@ -94,9 +96,9 @@ class Figures:
         behind = [one.behind for one in status.groups if one.behind is not None] if status else []
         late = unsent is not None and unsent.oldest_seconds > LATE_SECONDS
         return {
-            "sent": Figure(_per_second(sent), _flows(sent)),
-            "published": Figure(_per_second(published), _flows(published)),
-            "consumed": Figure(_per_second(consumed), _flows(consumed)),
+            "sent": Figure(rate(sent.rate) if self._observed else UNKNOWN, _flows(sent)),
+            "published": Figure(rate(published.rate), _flows(published)),
+            "consumed": Figure(rate(consumed.rate), _flows(consumed)),
             "unsent": Figure(
                 number(unsent.ready + unsent.held + unsent.waiting if unsent else None),
                 "late" if late else "",
@@ -136,7 +138,7 @@ class Figures:
             case "topic", "group":
                 return self._reading(source.name, target.name)
             case _, "topic":
-                return _moving(self._counts.of(Count.PUBLISHED, topic=target.name))
+                return self._publishing(source, target)
             case _, "handler":
                 return self._handler(target)
             case "handler", _:
@@ -146,6 +148,12 @@ class Figures:
                 return _moving(raised)
             case _:
                 return None
+
+    def _publishing(self, message: Node, topic: Node) -> Figure | None:
+        """What is published is counted by topic; which message it was is known where it was raised."""
+        if sum(edge.target == topic.id for edge in self._graph.edges) == 1:
+            return _moving(self._counts.of(Count.PUBLISHED, topic=topic.name))
+        return _moving(self._counts.of(Count.RAISED, event=_message_id(message.id)))
 
     def _handler(self, node: Node) -> Figure | None:
         handled, failed = self._handled(node)
@@ -181,19 +189,25 @@ class Figures:
     # The table -------------------------------------------------------------------------------------------------------------
 
     def _cells(self) -> Iterator[tuple[str, Figure]]:
+        unknown = Figure(UNKNOWN)
         for row in self.rows():
             done, wrong, waiting = self._line(row)
-            yield f"{row.id} rate", Figure(rate(done.rate), _flows(done))
-            yield f"{row.id} total", Figure(number(done.total))
+            yield f"{row.id} rate", Figure(rate(done.rate), _flows(done)) if done else unknown
+            yield f"{row.id} total", Figure(number(done.total)) if done else unknown
             yield f"{row.id} wrong", wrong
             yield f"{row.id} waiting", waiting
 
-    def _line(self, row: Row) -> tuple[Amount, Figure, Figure]:
+    def _line(self, row: Row) -> tuple[Amount | None, Figure, Figure]:
+        """What was done, what went wrong, and what waits; None if nobody counts what was done."""
         nothing = Figure("")
         if row.kind in ("handler", "consumer"):
             handled, failed = self._handled(self._graph.nodes[row.id])
             text = number(failed.total) if failed.total else "0"
-            return handled, Figure(text, "failing" if failed.rate else ""), nothing
+            return (
+                handled if self._observed else None,
+                Figure(text, "failing" if failed.rate else ""),
+                nothing,
+            )
         if row.kind == "topic":
             rejected = self._counts.of(Count.PUBLISH_REJECTED, topic=row.name)
             return (
@@ -225,10 +239,6 @@ def _handler_id(node: Node) -> str:
 
 def _message_id(node: str) -> str:
     return node.removeprefix("m:")
-
-
-def _per_second(amount: Amount) -> str:
-    return rate(amount.rate)
 
 
 def _flows(amount: Amount) -> State:
