@@ -57,6 +57,7 @@ class Inspection(Protocol):
         topic: str | None = None,
         key: str | None = None,
         queue: str | None = None,
+        correlation: str | None = None,
         limit: int = 100,
     ) -> Sequence[Stored]:
         """Stored messages in any state, by position, to which all that is given applies.
@@ -69,6 +70,7 @@ class Inspection(Protocol):
             topic: of the message.
             key: of the message.
             queue: where it stands.
+            correlation: the `correlationid` of the envelope.
             limit: how many at most; it ends when it has found so many.
         """
         ...

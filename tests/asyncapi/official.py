@@ -55,6 +55,8 @@ def install() -> None:
         names = [f"{name}@{version}" for name, version in PACKAGES.items()]
         npm = Path(_node()).parents[1] / "lib/node_modules/npm/bin/npm-cli.js"
         quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+        # Offline it is told soon, not after npm has tried for minutes.
+        quiet += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
         _run([_node(), str(npm), "install", *quiet, "--prefix", str(FOLDER), *names], FOLDER)
         mark.write_text(wanted)
 

@@ -1030,6 +1030,14 @@ class FindsByTheBeginning(Faithful):
         return [row for row in found if row.message.envelope.id.startswith(wanted or "")]
 
 
+@fails("what_one_request_caused_is_found")
+class FindsRequestsByTheBeginning(Faithful):
+    async def find(self, **given: Any) -> Sequence[Stored]:
+        wanted = given.pop("correlation", None) or ""
+        found = await super().find(**given)
+        return [r for r in found if (r.message.envelope.correlationid or "").startswith(wanted)]
+
+
 @fails("people_look_beside_a_writer")
 class LooksUnderALease(Faithful):
     async def find(self, **given: Any) -> Sequence[Stored]:

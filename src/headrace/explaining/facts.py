@@ -12,8 +12,8 @@ from headrace.storage import Owner, Stored, group_queue
 if TYPE_CHECKING:
     from headrace.app import Headrace
 
-MOST_STORED = 2_000
-"""Stored messages that are looked at for what belongs to the same request: there is no index on that."""
+MOST_STORED = 100
+"""Stored messages of one id, or of one request, that are looked at: bodies may be large."""
 
 MOST_LOGGED = 50
 """Messages of a topic's partition that an explanation shows, the latest of them."""

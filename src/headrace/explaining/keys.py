@@ -15,10 +15,10 @@ from headrace.storage import State, Stored, group_queue, outbox_queue
 if TYPE_CHECKING:
     from headrace.explaining.facts import Facts
 
-MOST_OF_KEY = 1_000
-"""Stored messages of a key that are looked at."""
+MOST_OF_KEY = 200
+"""Stored messages of a key that are looked at: bodies may be large. How many wait is counted, however many there are."""
 
-SHOWN = 100
+SHOWN = 50
 """Of these, how many of one queue are explained one by one."""
 
 
@@ -88,15 +88,17 @@ async def _queue(
     if group is not None and partition is not None:
         unread = await facts.unread(group, topic, partition)
     first = stored[0] if stored else None
+    standings = [await stored_standing(facts, one, first) for one in stored[:SHOWN]]
+    count = 1 + standings[0].behind if standings else 0
     return KeyQueue(
         queue=queue,
         group=group,
         partition=partition,
         owner=owner,
         blocked_by=first.position if first is not None and _stops(first, group) else None,
-        why=_why(first, len(stored), group, partition, owner, unread),
+        why=_why(first, count, group, partition, owner, unread),
         unread=unread,
-        messages=tuple([await stored_standing(facts, one) for one in stored[:SHOWN]]),
+        messages=tuple(standings),
     )
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from headrace.explaining.facts import MOST_STORED
 from headrace.explaining.life import LogPlace, MessageLife, Relative, Standing
 from headrace.explaining.standings import absent_standing, handled_standing, stored_standing
-from headrace.storage import Handled, Stored, after_queue, outbox_queue
+from headrace.storage import Handled, Stored, outbox_queue
 
 if TYPE_CHECKING:
     from headrace.broker import Received
@@ -173,26 +173,23 @@ async def _relatives(
     facts: Facts, envelope: Envelope, causes: set[str]
 ) -> tuple[tuple[Relative, ...], tuple[Relative, ...]]:
     """What it caused, and what else the same request caused."""
-    correlation = envelope.correlationid
-    stored = await facts.storage.find(limit=MOST_STORED)
+    # What a message causes has its id as correlation id, if it has none itself.
+    correlation = envelope.correlationid or envelope.id
+    stored = await facts.storage.find(correlation=correlation, limit=MOST_STORED)
     if len(stored) == MOST_STORED:
         facts.notes[
-            f"For what belongs to the same request only the first {MOST_STORED} stored messages were looked at."
+            f"More than {MOST_STORED} messages of the same request are stored; the first of them are shown."
         ] = None
     found: dict[str, tuple[Envelope, Relative]] = {}
     for one in stored:
         own = one.message.envelope
-        is_kin = own.causationid == envelope.id or (
-            correlation is not None and own.correlationid == correlation
-        )
-        if is_kin and not one.queue.startswith(after_queue("")):
+        if not one.queue.startswith(_AFTER):
             found.setdefault(own.id, (own, _relative(one.message, one.queue)))
-    if correlation is not None:
-        for topic in facts.topics:
-            for received in await facts.logged(topic, correlation=correlation):
-                own = received.message.envelope
-                relative = _relative(received.message, _log_name(received))
-                found.setdefault(own.id, (own, relative))
+    for topic in facts.topics:
+        for received in await facts.logged(topic, correlation=correlation):
+            own = received.message.envelope
+            relative = _relative(received.message, _log_name(received))
+            found.setdefault(own.id, (own, relative))
     known = {envelope.id, *causes}
     kin = sorted((one for id_, one in found.items() if id_ not in known), key=lambda k: k[0].id)
     effects = tuple(relative for own, relative in kin if own.causationid == envelope.id)

@@ -20,10 +20,10 @@ _STATES: dict[State, Where] = {
 }
 
 
-async def stored_standing(facts: Facts, stored: Stored) -> Standing:
-    """Of a message that is in storage."""
+async def stored_standing(facts: Facts, stored: Stored, head: Stored | None = None) -> Standing:
+    """Of a message that is in storage; `head`: the first of its key there, if that is known."""
     kind, _, name = stored.queue.partition(":")
-    head = await facts.head(stored)
+    head = head or await facts.head(stored)
     blocked = head if head.position < stored.position else None
     where = _STATES[stored.state]
     if where == "ready" and blocked is not None and (kind != "outbox" or _is_dead(blocked)):

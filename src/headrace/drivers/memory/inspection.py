@@ -105,6 +105,7 @@ class MemoryInspection(ABC):
         topic: str | None = None,
         key: str | None = None,
         queue: str | None = None,
+        correlation: str | None = None,
         limit: int = 100,
     ) -> Sequence[Stored]:
         """See `Inspection.find`."""
@@ -118,6 +119,7 @@ class MemoryInspection(ABC):
                 and topic in {None, message.topic}
                 and key in {None, message.key}
                 and queue in {None, row.queue}
+                and correlation in {None, message.envelope.correlationid}
             ):
                 found.append(row.stored())
         return found

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from headrace.drivers.sql import schema
+from headrace.drivers.sql.bytes_in import PlaceIn
 from headrace.drivers.sql.dialect import now_ms
 from headrace.drivers.sql.rows import STORED, by_index
 from headrace.drivers.sql.schema import queue
@@ -143,7 +144,7 @@ end_of_part: Final = select(func.max(_part.c.position))
 
 
 @cache
-def found(*, ids: bool, topics: bool, keys: bool, queues: bool) -> Executable:
+def found(*, ids: bool, topics: bool, keys: bool, queues: bool, correlations: bool) -> Executable:
     """The messages in a part of the table to which all that is given applies."""
     chosen: Select[*tuple[object, ...]] = (
         select(*STORED)
@@ -154,6 +155,9 @@ def found(*, ids: bool, topics: bool, keys: bool, queues: bool) -> Executable:
     if ids:
         start = func.substr(queue.c.envelope, 1, bindparam("start_bytes", type_=Integer))
         chosen = chosen.where(start == bindparam("start", type_=LargeBinary))
+    if correlations:
+        part = bindparam("part_of", type_=LargeBinary)
+        chosen = chosen.where(PlaceIn(queue.c.envelope, part) > 0)
     if topics:
         chosen = chosen.where(queue.c.topic == bindparam("topic", type_=String))
     if keys:

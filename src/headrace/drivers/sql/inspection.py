@@ -10,7 +10,7 @@ from headrace.drivers.sql import dead, outbox, parking
 from headrace.drivers.sql.rows import stored
 from headrace.drivers.sql.statements import promote
 from headrace.drivers.sql.steps import Step
-from headrace.envelope import packed_start
+from headrace.envelope import packed_correlation, packed_start
 from headrace.storage import Audit, AuditNote, DeadErrors, Handled, Pulse, Stored, outbox_queue
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class SqlInspection(ABC):
         topic: str | None = None,
         key: str | None = None,
         queue: str | None = None,
+        correlation: str | None = None,
         limit: int = 100,
     ) -> Sequence[Stored]:
         """See `Inspection.find`."""
@@ -100,11 +101,14 @@ class SqlInspection(ABC):
             topics=topic is not None,
             keys=key is not None,
             queues=queue is not None,
+            correlations=correlation is not None,
         )
         values = dict(_present({"topic": topic, "key": key, "queue": queue}))
         if id is not None:
             start = packed_start(id)
             values |= {"start": start, "start_bytes": len(start)}
+        if correlation is not None:
+            values["part_of"] = packed_correlation(correlation)
         rows: list[Stored] = []
         after = 0
         while len(rows) < limit:

@@ -4,43 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from sqlalchemy import BigInteger, Integer, LargeBinary, String, bindparam, func, select
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
 
 from headrace.broker import Received
+from headrace.drivers.sql.bytes_in import PlaceIn
 from headrace.drivers.sql.schema import log
 from headrace.drivers.sql.steps import Step
 from headrace.envelope import Message, packed_correlation, packed_start, unpack
 
 if TYPE_CHECKING:
     from sqlalchemy import Executable
-    from sqlalchemy.sql.compiler import SQLCompiler
 
     from headrace.drivers.sql.database import Database
 
 PART: Final = 10_000
 """How many rows one statement looks at: some milliseconds, and no snapshot that stops a clean-up."""
-
-
-class Place(FunctionElement[int]):
-    """Where bytes begin among other bytes; 0 if they are not there."""
-
-    inherit_cache = True
-    type = Integer()
-
-
-@compiles(Place)
-def _instr(element: Place, compiler: SQLCompiler, **given: Any) -> str:  # pyright: ignore[reportUnusedFunction]
-    return f"instr({compiler.process(element.clauses, **given)})"
-
-
-@compiles(Place, "postgresql")
-def _position(element: Place, compiler: SQLCompiler, **given: Any) -> str:  # pyright: ignore[reportUnusedFunction]
-    whole, part = (compiler.process(one, **given) for one in element.clauses)
-    return f"position({part} in {whole})"
 
 
 _of_partition = (
@@ -67,7 +47,7 @@ def _found(*, ids: bool, keys: bool, correlations: bool) -> Executable:
         start = func.substr(log.c.envelope, 1, bindparam("start_bytes", type_=Integer))
         chosen = chosen.where(start == bindparam("start", type_=LargeBinary))
     if correlations:
-        chosen = chosen.where(Place(log.c.envelope, bindparam("part", type_=LargeBinary)) > 0)
+        chosen = chosen.where(PlaceIn(log.c.envelope, bindparam("part", type_=LargeBinary)) > 0)
     return chosen.where(log.c.key == bindparam("v_key", type_=String)) if keys else chosen
 
 

@@ -16,6 +16,7 @@ def message(
     message_id: str | None = None,
     source: str = "shop",
     metadata: Mapping[str, str] | None = None,
+    correlation: str | None = None,
 ) -> Message:
     """A message with an id of its own."""
     envelope = Envelope(
@@ -26,6 +27,7 @@ def message(
         subject=key,
         datacontenttype="application/json",
         partitionkey=key,
+        correlationid=correlation,
         extensions=dict(metadata or {}),
     )
     return Message(topic, key, envelope, data)

@@ -158,6 +158,19 @@ class InspectionClauses(StorageSteps):
             row = only(await storage.find(id=dead.envelope.id))
             same((row.message, row.state, row.failure), (dead, State.DEAD, BOOM))
 
+    async def test_what_one_request_caused_is_found(self) -> None:
+        """`find` gives the messages of a correlation id, and none that has it elsewhere (G13)."""
+        async with self.running() as storage:
+            sent = [
+                message(message_id="1", correlation="r1"),
+                message(message_id="2", correlation="r2"),
+                message(message_id="3", correlation="r1"),
+                message(message_id="r1", correlation="r10"),
+            ]
+            await self.enqueue(storage, *sent)
+            found = await storage.find(correlation="r1")
+            same([row.message.envelope.id for row in found], ["1", "3"], "those of a request")
+
     async def test_any_id_is_found(self) -> None:
         """`find` finds ids of any letters, and of two that begin alike the right one (G13, G14)."""
         async with self.running() as storage:
