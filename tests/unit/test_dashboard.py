@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 
 import httpx
 import pytest
@@ -185,6 +187,36 @@ async def test_a_database_that_hangs_holds_a_page_no_longer_than_told(
         answer = await client.get("dead/list")
         assert answer.status_code == 503
         assert "has not answered within 0.05 seconds" in answer.text
+
+
+async def test_an_error_that_nobody_expects_is_told_without_its_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The page names its type; what a driver says may hold values, and goes to the log alone."""
+    app = make_app()
+
+    async def fails(**_: object) -> list[Stored]:
+        raise RuntimeError("row (ada@example.com) is broken")
+
+    async with app, client_of(Dashboard(app)) as client:
+        assert app.storage is not None
+        monkeypatch.setattr(app.storage, "dead_letters", fails)
+        answer = await client.get("dead/list")
+        assert answer.status_code == 503
+        assert "RuntimeError" in answer.text
+        assert "ada@example.com" not in answer.text
+
+
+@pytest.mark.parametrize("package", ["starlette", "jinja2"])
+def test_a_missing_package_names_the_extra(package: str) -> None:
+    """The error names the package and what to install."""
+    program = f"import sys; sys.modules[{package!r}] = None; import headrace.dashboard"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert f"headrace.dashboard needs the package {package!r}" in last
+    assert last.endswith("pip install 'headrace[dashboard]'")
 
 
 async def test_an_app_without_storage_has_its_pages_too() -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 from headrace.errors import MissingExtra
 
-_missing = [name for name in ("starlette", "jinja2") if importlib.util.find_spec(name) is None]
-if _missing:
+try:
+    import jinja2 as _jinja2
+    import starlette as _starlette
+except ImportError as _error:
     raise MissingExtra(
-        f"headrace.dashboard needs {' and '.join(repr(name) for name in _missing)}, which is not installed. Install the extra: "
+        f"headrace.dashboard needs the package {_error.name!r}, which is not installed. Install the extra: "
         "pip install 'headrace[dashboard]'"
-    )
+    ) from _error
 
-from headrace.dashboard.actions import Action, Authorize, AuthorizeView, Doing  # noqa: E402
-from headrace.dashboard.app import Dashboard  # noqa: E402
-from headrace.dashboard.redaction import Redact  # noqa: E402
+from headrace.dashboard.actions import Action, Authorize, AuthorizeView, Doing
+from headrace.dashboard.app import Dashboard
+from headrace.dashboard.redaction import Redact
 
 __all__ = [
     "Action",
@@ -25,3 +25,5 @@ __all__ = [
     "Doing",
     "Redact",
 ]
+
+del _jinja2, _starlette  # only to see that they are there

@@ -186,8 +186,7 @@ class Live:
 
     def _counted(self, said: Sequence[ProcessPulse]) -> Counts:
         rates = self._rates.look(said)
-        first = {one.process: one.at for one in said if one.process not in self._first}
-        self._first.update(first)
+        self._first = {one.process: self._first.get(one.process, one.at) for one in said}
         known = any(one.at > self._first[one.process] for one in said)
         return Counts(summed(one.counts for one in said), rates if known or not said else None)
 

@@ -41,7 +41,7 @@ class Reader:
         """The answer of a read.
 
         Raises:
-            Unreadable: the database is away, busy or slow, or the app is not running.
+            Unreadable: the database is away, busy or slow, the app is not running, or whatever else kept it from being read.
         """
         try:
             async with asyncio.timeout(self._seconds):
@@ -59,6 +59,11 @@ class Reader:
         except HeadraceError as error:
             _logger.warning("The dashboard could not read: %s", error)
             raise Unreadable(str(error)) from error
+        except Exception as error:
+            _logger.exception("The dashboard could not read.")
+            raise Unreadable(
+                f"Reading ended with {type(error).__name__}; the log of this process has the traceback. The app itself runs on."
+            ) from error
 
     def _place(self) -> asyncio.Semaphore:
         loop = asyncio.get_running_loop()
