@@ -233,8 +233,17 @@ def packed_correlation(correlation_id: str) -> bytes:
     return _encode({"correlationid": correlation_id})[1:-1]
 
 
-def unpack(data: bytes) -> Envelope:
+def sequence_of(position: int) -> str:
+    """A message's place in an outbox as the attribute `sequence`: sorts as text in the order of first publication."""
+    return f"{position:019d}"
+
+
+def unpack(data: bytes, *, sequence: str | None = None) -> Envelope:
     """The envelope that `pack` wrote. Storage is trusted: only the form is checked.
+
+    Args:
+        data: what `pack` wrote.
+        sequence: given to the envelope, see `sequence_of`. Default None: the one that was packed, if any.
 
     Raises:
         EnvelopeError: these bytes were not written by `pack`.
@@ -243,6 +252,8 @@ def unpack(data: bytes) -> Envelope:
         found = _decode(data)
     except msgspec.MsgspecError as error:
         raise EnvelopeError(f"{_cut(data)} is no stored envelope: {error}.") from error
+    if sequence is not None:
+        found["sequence"] = sequence
     return _build(found)
 
 

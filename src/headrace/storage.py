@@ -294,6 +294,8 @@ class Storage(Inspection, Protocol):
         Leaves out paused topics and messages whose (topic, key) has an earlier dead letter; excluded in the query, so that
         they never fill the answer, and however many a dead letter holds, they cost the readings after the first nothing: it
         may mark them HELD, and makes them READY again when the dead letter has gone. Leaves out rows that are not committed.
+
+        Each envelope has the attribute `sequence`, made from the position by `sequence_of`; all else is as it was enqueued.
         """
         ...
 

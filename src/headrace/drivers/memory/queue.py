@@ -6,9 +6,9 @@ import heapq
 import itertools
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from headrace.envelope import Message
+from headrace.envelope import Message, sequence_of
 from headrace.storage import Backlog, Failure, State, Stored
 
 Lane = tuple[str, str]
@@ -47,6 +47,11 @@ class Row:
             self.failure,
             self.created_at,
         )
+
+    def to_publish(self) -> Stored:
+        """A copy whose envelope has the row's place as its `sequence`."""
+        envelope = replace(self.message.envelope, sequence=sequence_of(self.position))
+        return replace(self.stored(), message=replace(self.message, envelope=envelope))
 
 
 class Queue:

@@ -126,7 +126,7 @@ class MemoryStorage(MemoryInspection):
     ) -> Sequence[Stored]:
         """See `Storage.ready`."""
         rows = self._open().queue(queue).ready(partitions, frozenset(paused_topics), limit)
-        return [row.stored() for row in rows]
+        return [row.to_publish() for row in rows]
 
     async def runnable(
         self, queue: str, partitions: Sequence[int], *, limit: int

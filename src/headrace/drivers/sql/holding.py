@@ -63,7 +63,7 @@ class Holding:
     async def _at(self, positions: Sequence[int]) -> Sequence[Stored]:
         steps = [Step(outbox.at_positions, chunk) for chunk in _chunks(positions)]
         found = await self._database.read(*steps) if steps else ()
-        return [stored(row) for outcome in found for row in outcome.rows]
+        return [stored(row, to_publish=True) for outcome in found for row in outcome.rows]
 
     async def _hold(self, chunk: Mapping[str, Sequence[int]]) -> None:
         async with self._database.writing() as link:

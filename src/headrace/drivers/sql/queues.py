@@ -61,7 +61,7 @@ class Queues:
             )
         self._blocked.discard(queue)
         rows = (found or await self._database.read(read))[0].rows
-        return [stored(row) for row in rows]
+        return [stored(row, to_publish=True) for row in rows]
 
     async def runnable(
         self, queue: str, partitions: Sequence[int], *, limit: int

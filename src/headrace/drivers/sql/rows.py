@@ -8,7 +8,7 @@ from typing import Final, TypeVarTuple, cast
 from sqlalchemy import ColumnElement, FromClause, Select
 
 from headrace.drivers.sql.schema import queue
-from headrace.envelope import Message, pack, unpack
+from headrace.envelope import Message, pack, sequence_of, unpack
 from headrace.storage import Failure, State, Stored
 
 STORED: Final[Sequence[ColumnElement[object]]] = (
@@ -59,8 +59,13 @@ _Fields = tuple[
 ]
 
 
-def stored(row: Sequence[object]) -> Stored:
-    """A row of `STORED` columns."""
+def stored(row: Sequence[object], *, to_publish: bool = False) -> Stored:
+    """A row of `STORED` columns.
+
+    Args:
+        row: the values.
+        to_publish: give the envelope the row's place as its `sequence`.
+    """
     (
         position,
         name,
@@ -81,7 +86,12 @@ def stored(row: Sequence[object]) -> Stored:
         position,
         name,
         partition,
-        Message(topic, key, unpack(envelope), body),
+        Message(
+            topic,
+            key,
+            unpack(envelope, sequence=sequence_of(position) if to_publish else None),
+            body,
+        ),
         _STATES[state],
         attempts,
         due_at_ms / 1000 if due_at_ms is not None and state == State.WAITING else None,
