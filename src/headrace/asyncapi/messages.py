@@ -44,7 +44,7 @@ def headers_schema(prefix: str) -> Schema:
     """
     return {
         "title": "CloudEvents 1.0 attributes",
-        "description": "Metadata of the caller stand beside them, each as an attribute of its own name.",
+        "description": "The caller's metadata stand beside them, each as an attribute of its own name.",
         "type": "object",
         "properties": {f"{prefix}{name}": schema for name, schema in _ATTRIBUTES},
         "required": [f"{prefix}{name}" for name in _REQUIRED],
