@@ -59,6 +59,20 @@ class MissingExtra(HeadraceError, ImportError):
 
     code = "HR005"
 
+    @classmethod
+    def of(cls, what: str, extra: str, package: str) -> MissingExtra:
+        """The error for a package that is not there.
+
+        Args:
+            what: needs it, as the user named it: a URL's scheme, a module, a command.
+            extra: has it.
+            package: its name, or that of a module in it.
+        """
+        return cls(
+            f"{what} needs the package {package.partition('.')[0]!r}, which is not installed. "
+            f"Install the extra: pip install 'headrace[{extra}]'"
+        )
+
 
 class AppNotRunning(HeadraceError):
     """`send` or `unit_of_work` was called on an app that is not started, or already stopped."""

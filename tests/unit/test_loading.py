@@ -72,6 +72,8 @@ def test_an_app_is_found(given: str, name: str) -> None:
         ("no_such", "does not name an app", Code.USAGE),
         ("no_such_module:app", "no module 'no_such_module'", Code.USAGE),
         ("loaded_package.other:app", "no module 'loaded_package.other'", Code.USAGE),
+        ("loaded_shop.py:app", "not its file: loaded_shop:app.", Code.USAGE),
+        ("./loaded_package/main.py", "not its file: loaded_package.main:app.", Code.USAGE),
         ("loaded_shop:ap", "loaded_shop has no 'ap'. It has app.", Code.USAGE),
         ("loaded_shop:Box.none", "Box has no 'none'. It has app.", Code.USAGE),
         ("loaded_shop:number.none", "3 has no 'none'.", Code.USAGE),

@@ -1,5 +1,6 @@
 """Storages and brokers by URL: unknown schemes, missing extras and settings that would be dropped are errors."""
 
+import subprocess
 import sys
 from typing import Any
 
@@ -35,6 +36,8 @@ def test_objects_are_taken_as_they_are() -> None:
         (storage_from, "memory://somewhere", "takes no host"),
         (storage_from, "memory://?size=3", "takes no host"),
         (broker_from, "kafak://host:9092", "no broker has the scheme 'kafak'"),
+        (storage_from, "mysql://u:secret@h/db", r"Did you mean 'mysql\+asyncmy://'"),
+        (broker_from, "rabbitmq://u:secret@h", "Did you mean 'amqp://'"),
         (broker_from, "memroy://", "Did you mean 'memory://'"),
         (broker_from, "sql://host", "takes no host"),
         (broker_from, "memory:///path", "takes no host"),
@@ -65,3 +68,53 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "aiosqlite", None)
     with pytest.raises(MissingExtra, match=r"pip install 'headrace\[sqlite\]'"):
         storage_from("sqlite+aiosqlite:///app.db")
+
+
+@pytest.mark.parametrize(
+    ("url", "package", "extra"),
+    [
+        ("sqlite+aiosqlite:///app.db", "aiosqlite", "sqlite"),
+        ("postgresql+asyncpg://h/db", "asyncpg", "postgresql"),
+        ("postgresql+psycopg://h/db", "psycopg", "psycopg"),
+        ("mysql+asyncmy://h/db", "asyncmy", "mysql"),
+    ],
+)
+def test_a_storage_made_by_hand_names_the_extra_of_its_driver(
+    monkeypatch: pytest.MonkeyPatch, url: str, package: str, extra: str
+) -> None:
+    """Section 2: SqlStorage(url) says so when it is made, not when the app starts."""
+    from headrace.drivers.sql import SqlStorage
+
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtra, match=rf"'{package}'.*pip install 'headrace\[{extra}\]'"):
+        SqlStorage(url)
+
+
+def test_a_storage_url_that_cannot_be_read_is_told_without_its_password() -> None:
+    """G13: the value is told, and nothing of it that is secret."""
+    from headrace.drivers.sql import SqlStorage
+
+    with pytest.raises(ConfigurationError, match=r"\*\*\*@h/db") as raised:
+        SqlStorage("postgres://u:secret@h/db")
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("driver", "package", "extra"),
+    [
+        ("sql", "sqlalchemy", "sqlite"),
+        ("kafka", "confluent_kafka", "kafka"),
+        ("rabbitmq", "aiormq", "rabbitmq"),
+        ("nats", "nats", "nats"),
+        ("redis", "redis", "redis"),
+    ],
+)
+def test_a_driver_that_is_imported_names_its_extra(driver: str, package: str, extra: str) -> None:
+    """Section 2: `from headrace.drivers.sql import SqlStorage` says what to install."""
+    program = f"import sys; sys.modules[{package!r}] = None; import headrace.drivers.{driver}"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"headrace.errors.MissingExtra: [HR005] headrace.drivers.{driver} needs")
+    assert last.endswith(f"pip install 'headrace[{extra}]'")

@@ -20,7 +20,7 @@ class _Driver(Struct, frozen=True):
 
     module: str
     name: str
-    extra: str | None = None
+    extra: str = ""
     needs: tuple[str, ...] = ()
 
 
@@ -44,7 +44,7 @@ _STORAGES: Mapping[str, _Driver] = {
 }
 _BROKERS: Mapping[str, _Driver] = {
     "memory": _Driver("headrace.drivers.memory", "MemoryBroker"),
-    "sql": _Driver("headrace.drivers.sql", "SqlBroker", "sql", ("sqlalchemy",)),
+    "sql": _Driver("headrace.drivers.sql", "SqlBroker", "sqlite", ("sqlalchemy",)),
     "kafka": _Driver("headrace.drivers.kafka", "KafkaBroker", "kafka", ("confluent_kafka",)),
     "kafkas": _Driver("headrace.drivers.kafka", "KafkaBroker", "kafka", ("confluent_kafka",)),
     "nats": _Driver("headrace.drivers.nats", "NatsBroker", "nats", ("nats",)),
@@ -59,6 +59,15 @@ _HINTS: Mapping[str, str] = {
     "postgres": "postgresql+asyncpg",
     "postgresql": "postgresql+asyncpg",
     "postgresql+psycopg2": "postgresql+psycopg",
+    "mysql": "mysql+asyncmy",
+    "mysql+aiomysql": "mysql+asyncmy",
+    "mysql+pymysql": "mysql+asyncmy",
+    "mariadb": "mariadb+asyncmy",
+    "rabbitmq": "amqp",
+    "rabbit": "amqp",
+    "valkey": "redis",
+    "valkeys": "rediss",
+    "jetstream": "nats",
 }
 
 
@@ -137,10 +146,7 @@ def _load(driver: _Driver, scheme: str) -> type:
         missing = (error.name or "").partition(".")[0]
         if missing not in driver.needs:
             raise
-        raise MissingExtra(
-            f"{scheme}:// needs the package {missing!r}, which is not installed. Install the extra: "
-            f"pip install 'headrace[{driver.extra}]'"
-        ) from error
+        raise MissingExtra.of(f"{scheme}://", driver.extra, missing) from error
 
 
 def _number(url: ServerUrl, name: str, value: str) -> int | float:

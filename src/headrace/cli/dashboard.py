@@ -68,10 +68,7 @@ def dashboard(
                 Code.USAGE,
             )
         if importlib.util.find_spec("uvicorn") is None:
-            raise MissingExtra(
-                "headrace dashboard needs the package 'uvicorn', which is not installed. Install the extra: "
-                "pip install 'headrace[dashboard]'"
-            )
+            raise MissingExtra.of("headrace dashboard", "dashboard", "uvicorn")
         hidden = _redacted(redact or ())
         hosts = [*LOOPBACK, host, *(allowed_host or ())] if host in LOOPBACK else allowed_host
         loaded = load(app)

@@ -31,7 +31,7 @@ def load(given: str) -> Headrace:
     if spelled is None:
         raise Fault(
             f"{given!r} does not name an app. Write module:app, such as shop.main:app, or module:make() for a function that "
-            f"makes it{_candidates(given)}.",
+            f"makes it{_candidates(given)}.{_as_module(given)}",
             Code.USAGE,
         )
     found: object = _module(spelled["module"], given)
@@ -60,8 +60,8 @@ def _module(name: str, given: str) -> ModuleType:
         if name != missing and not name.startswith(f"{missing}."):
             raise fault_of(f"{given} could not be imported", error) from error
         raise Fault(
-            f"{given}: there is no module {missing!r} in {Path.cwd()} or where Python looks else. Start the command in the "
-            "folder that has it, or set PYTHONPATH.",
+            f"{given}: there is no module {missing!r} in {Path.cwd()}, nor anywhere else that Python looks."
+            f"{_as_module(given) or ' Start the command in the folder that has it, or set PYTHONPATH.'}",
             Code.USAGE,
         ) from error
     except Exception as error:
@@ -109,6 +109,15 @@ def _candidates(given: str) -> str:
     except Exception:
         return ""
     return f"; there is {' and '.join(f'{given}:{name}' for name in names)}" if names else ""
+
+
+def _as_module(given: str) -> str:
+    """What to write if the argument is the path of a file."""
+    path, _, rest = given.partition(":")
+    if "/" not in path and not path.endswith(".py"):
+        return ""
+    module = path.removeprefix("./").removesuffix(".py").strip("/").replace("/", ".")
+    return f" It is the module that is named, not its file: {module}:{rest or 'app'}."
 
 
 def _what(value: object) -> str:

@@ -9,19 +9,21 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias, TypeVar, cast
 
 from headrace.app import Headrace
-from headrace.integrations import starlette as on_starlette
+from headrace.errors import MissingExtra
 from headrace.integrations.asgi import RequestHeaders, Sender
-from headrace.integrations.extras import missing
 from headrace.integrations.problems import MEDIA_TYPE, Problem, Problems
-from headrace.integrations.starlette import Lifespan, lifespan
 from headrace.opened import OpenUnit
 
 try:
     from fastapi import Depends, FastAPI, Response, params
     from fastapi.exceptions import RequestValidationError
     from starlette.requests import HTTPConnection
-except ImportError as error:
-    raise missing(__name__, error, "fastapi") from error
+except ModuleNotFoundError as error:
+    raise MissingExtra.of(__name__, "fastapi", error.name or "fastapi") from error
+
+# After FastAPI: where both are missing, the extra to install is FastAPI's, which has Starlette too.
+from headrace.integrations import starlette as on_starlette
+from headrace.integrations.starlette import Lifespan, lifespan
 
 __all__ = [
     "PROBLEM_RESPONSES",

@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Final, TypedDict, cast
 from headrace.app import Role
 from headrace.assembly.urls import broker_from, storage_from
 from headrace.emitter import Unhandled
-from headrace.errors import ConfigurationError, HeadraceError
-from headrace.integrations.extras import missing
+from headrace.errors import ConfigurationError, HeadraceError, MissingExtra
 from headrace.limits import Limits
 
 try:
     from pydantic import SecretStr, ValidationError, field_validator
     from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
-except ImportError as error:
-    raise missing(__name__, error, "settings") from error
+except ModuleNotFoundError as error:
+    raise MissingExtra.of(__name__, "settings", error.name or "pydantic-settings") from error
 
 __all__ = ["HeadraceOptions", "HeadraceSettings"]
 

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from headrace.app import Headrace
-from headrace.errors import DecodeError, EnvelopeError, HeadraceError
+from headrace.errors import DecodeError, EnvelopeError, HeadraceError, MissingExtra
 from headrace.integrations.asgi import (
     STATE,
     RequestHeaders,
@@ -23,7 +23,6 @@ from headrace.integrations.asgi import (
     trace_of,
     traced,
 )
-from headrace.integrations.extras import missing
 from headrace.integrations.problems import (
     MEDIA_TYPE,
     OWN,
@@ -42,8 +41,8 @@ try:
     from starlette.requests import HTTPConnection, Request
     from starlette.responses import JSONResponse, Response
     from starlette.websockets import WebSocket
-except ImportError as error:
-    raise missing(__name__, error, "starlette") from error
+except ModuleNotFoundError as error:
+    raise MissingExtra.of(__name__, "starlette", error.name or "starlette") from error
 
 if TYPE_CHECKING:
     from dishka import AsyncContainer

@@ -10,6 +10,7 @@ import pytest
     ("integration", "package", "extra"),
     [
         ("fastapi", "fastapi", "fastapi"),
+        ("fastapi", "starlette", "fastapi"),
         ("starlette", "starlette", "starlette"),
         ("settings", "pydantic_settings", "settings"),
     ],

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 from headrace.drivers.sql.dialect import Dialect
-from headrace.errors import ConfigurationError
+from headrace.errors import ConfigurationError, MissingExtra
+
+_EXTRAS = {
+    "aiosqlite": "sqlite",
+    "asyncpg": "postgresql",
+    "psycopg": "psycopg",
+    "asyncmy": "mysql",
+}
 
 
 def dialect_of(
@@ -13,7 +22,10 @@ def dialect_of(
 
     Raises:
         ConfigurationError: Headrace does not speak it, or it has no such isolation level.
+        MissingExtra: the driver is not installed.
     """
+    if driver in _EXTRAS and importlib.util.find_spec(driver) is None:
+        raise MissingExtra.of(f"{backend}+{driver}://", _EXTRAS[driver], driver)
     if backend == "sqlite" and driver == "aiosqlite":
         from headrace.drivers.sql.sqlite.dialect import SqliteDialect
 

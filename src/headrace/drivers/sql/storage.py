@@ -38,6 +38,7 @@ from headrace.storage import (
     Stored,
     Transaction,
 )
+from headrace.urls import hidden
 
 if TYPE_CHECKING:
     from sqlalchemy import MetaData
@@ -74,6 +75,7 @@ class SqlStorage(SqlInspection):
 
     Raises:
         ConfigurationError: the URL cannot be read, names a database that is not supported, or SQLite in memory.
+        MissingExtra: the database's driver is not installed.
     """
 
     _records = True
@@ -382,6 +384,6 @@ def _url(given: str | URL | AsyncEngine) -> URL:
         url.get_dialect()
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise ConfigurationError(
-            f"storage URL {given!r} cannot be used ({error}): write one such as sqlite+aiosqlite:///app.db"
+            f"storage URL {hidden(str(given))!r} cannot be used ({error}): write one such as sqlite+aiosqlite:///app.db"
         ) from error
     return url
