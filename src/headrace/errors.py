@@ -212,6 +212,12 @@ class HandlerTimeout(HeadraceError, TimeoutError):
     code = "HR060"
 
 
+class HandlerCancelled(HeadraceError):
+    """A consumed handler ended with `CancelledError` though nobody had cancelled it; counts as an attempt (G9)."""
+
+    code = "HR063"
+
+
 class ProcessDied(HeadraceError):
     """The process died each time it tried this message; it became a dead letter (G9)."""
 

@@ -41,6 +41,16 @@ def contention(storage: Storage, error: BaseException) -> bool:
     return not isinstance(error, outage) and storage.transient(error)
 
 
+def cancelled(error: BaseException) -> bool:
+    """True if somebody has cancelled the running task; False for a `CancelledError` that code raised by itself.
+
+    A client whose connection was closed cancels its futures, and whoever awaits one gets the error though nobody wants the
+    task to end.
+    """
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
+
+
 class Worker:
     """Runs `step` in one task from `start` to `stop`.
 
@@ -118,7 +128,9 @@ class Worker:
             woken.clear()
             try:
                 wait = await self._step()
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if cancelled(error):
+                    raise
                 self._outage.failed(error)
                 await pause(stopping, self._backoff.next())
                 continue
@@ -167,7 +179,9 @@ class Steady:
                 except LeaseLost:
                     self._outage.over(part)
                     raise
-                except Exception as error:
+                except (Exception, asyncio.CancelledError) as error:
+                    if cancelled(error):
+                        raise
                     self._outage.failed(error, part)
                     if self._stopping.is_set():
                         raise

@@ -204,6 +204,49 @@ async def test_a_handler_that_hangs_counts_as_a_failure(one: Setting) -> None:
     assert one.handlers.done == [2]
 
 
+async def test_a_handler_that_ends_as_cancelled_counts_as_a_failure(one: Setting) -> None:
+    """What a handler awaits may be cancelled elsewhere: that is an attempt, and no reason to repeat it for ever (G9)."""
+
+    async def await_what_was_cancelled(n: int) -> None:
+        if n == 1:
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+
+    one.handlers.script = await_what_was_cancelled
+    await one.broker.publish([message(1), message(2, "other")])
+    await one.consumer(retry=replace(SOON, attempts=2)).start()
+    await until(lambda: bool(one.storage.rows(QUEUE, State.DEAD)))
+    (dead,) = one.storage.rows(QUEUE)
+    assert dead.failure is not None
+    assert dead.failure.error == "headrace.errors.HandlerCancelled"
+    assert dead.attempts == 2
+    assert one.handlers.done == [2]
+
+
+async def test_a_handler_that_cancels_its_own_task_pauses_its_partition_visibly(
+    one: Setting,
+) -> None:
+    """Nobody can tell it from a stop, so it counts no attempt; it is told, and tried again at growing intervals (G13)."""
+    runs = 0
+
+    async def cancel(n: int) -> None:
+        nonlocal runs
+        runs += 1
+        task = asyncio.current_task()
+        if task is not None and runs == 1:
+            task.cancel()
+            await asyncio.Event().wait()
+
+    one.handlers.script = cancel
+    await one.broker.publish([message(1)])
+    consumer = one.consumer()
+    await consumer.start()
+    await until(lambda: runs == 1 and consumer.status.last_error is not None)
+    await until(lambda: one.handlers.done == [1])
+    assert not one.storage.rows(QUEUE)
+
+
 async def test_a_time_out_after_the_commit_does_not_count(one: Setting) -> None:
     """A time-out that strikes when the commit has succeeded is no failure, fresh or retried (G9)."""
 

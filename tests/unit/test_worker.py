@@ -30,3 +30,22 @@ async def test_a_step_that_wakes_itself_does_not_freeze_the_loop() -> None:
         await asyncio.sleep(0)
     assert steps <= 101
     assert await worker.stop(1.0)
+
+
+async def test_a_step_that_ends_as_cancelled_by_itself_is_repeated() -> None:
+    """A client whose connection is closed may cancel what is awaited: that ends no loop (G13)."""
+    failed, again = False, asyncio.Event()
+
+    async def step() -> float:
+        nonlocal failed
+        if not failed:
+            failed = True
+            raise asyncio.CancelledError
+        again.set()
+        return 60.0
+
+    worker = Worker("test", step, outage())
+    worker.start()
+    async with asyncio.timeout(10):
+        await again.wait()
+    assert await worker.stop(1.0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from headrace.consumer.fresh import Steadily, count_all
 from headrace.consumer.processing import Batch
-from headrace.errors import HandlerTimeout
+from headrace.errors import HandlerCancelled, HandlerTimeout
 from headrace.storage import State, Verdict
 from headrace.telemetry import Count
 from headrace.worker import contention
@@ -121,9 +121,10 @@ class Batches:
         failed: Exception,
         steadily: Steadily,
     ) -> bool:
-        """True if the commit had succeeded when the time-out struck."""
+        """True if the commit had succeeded when the time-out or the cancellation struck."""
         work = self._work
-        if not isinstance(failed, HandlerTimeout) or Verdict.NEW not in verdicts:
+        of_time = isinstance(failed, HandlerTimeout | HandlerCancelled)
+        if not of_time or Verdict.NEW not in verdicts:
             return False
         _, message = decoded[verdicts.index(Verdict.NEW)]
 

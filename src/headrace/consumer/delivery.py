@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from headrace.consumer.turns import Turns
-from headrace.errors import HandlerTimeout
+from headrace.errors import HandlerCancelled, HandlerTimeout
 from headrace.storage import Failure
 from headrace.subscriptions import qualified_name
-from headrace.worker import infrastructure
+from headrace.telemetry import about
+from headrace.worker import cancelled, infrastructure
 
 if TYPE_CHECKING:
     from headrace.codec import Codec
@@ -179,6 +180,10 @@ class Work:
                 # First, because a driver whose statement was cut by the time-out reports a lost connection.
                 if turns.expired and turns.running is not None:
                     return self._late(turns.running, error)
+            except asyncio.CancelledError as error:
+                if cancelled(error) or turns.running is None:
+                    raise
+                return self._ended_as_cancelled(turns.running, error)
                 if infrastructure(self.storage, error):
                     raise
                 return error
@@ -188,6 +193,17 @@ class Work:
         late = HandlerTimeout(
             f"The handlers of {message.envelope.type} in group {self.group!r} did not end within "
             f"{self.subscription.timeout_seconds:g} seconds (message {message.envelope.id}). Make them faster, or raise "
+    def _ended_as_cancelled(
+        self, message: Message, error: asyncio.CancelledError
+    ) -> HandlerCancelled:
+        ended = HandlerCancelled(
+            f"The handlers of {message.envelope.type} in group {self.group!r} ended with CancelledError, and nobody had "
+            f"cancelled them (message {message.envelope.id}). Something that they awaited was cancelled elsewhere: catch that in "
+            "the handler, and raise an error that says what happened."
+        )
+        ended.__cause__ = error
+        return ended
+
             "Subscription(timeout_seconds=...)."
         )
         late.__cause__ = error

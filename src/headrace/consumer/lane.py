@@ -13,7 +13,7 @@ from headrace.consumer.batches import Batches
 from headrace.consumer.fresh import Fresh
 from headrace.consumer.parked import Parked
 from headrace.errors import LeaseLost
-from headrace.worker import Steady, pause
+from headrace.worker import Steady, cancelled, pause
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
@@ -68,6 +68,8 @@ class Lane:
         self._look = look
         self._idle = idle
         self._steady = Steady(outage, stopping)
+        self._backoff = Backoff()
+        self._not_before = 0.0
         self._from_broker = Fresh(work)
         self._batches = Batches(work)
         self._from_storage = Parked(work)
@@ -83,6 +85,8 @@ class Lane:
 
     def start(self) -> None:
         """Work in a task of its own until there is nothing to do, unless it does already."""
+        if self._loop_time() < self._not_before:
+            return
         if self.task is None and (self.fresh or self.parked) and self._may_begin():
             self.task = asyncio.create_task(
                 self._run(), name=f"headrace lane {self.lease.queue} {self.lease.partition}"
@@ -95,7 +99,6 @@ class Lane:
             self.task.cancel()
 
     async def _run(self) -> None:
-        backoff = Backoff()
         try:
             while (self.fresh or self.parked) and self._may_begin():
                 try:
@@ -105,17 +108,31 @@ class Lane:
                     if not self._stopping.is_set():
                         self._leases.lost(self.lease)
                     return
-                except Exception as error:
+                except (Exception, asyncio.CancelledError) as error:
+                    if cancelled(error):
+                        raise
                     if self._stopping.is_set():
                         return
                     # Nobody's known fault, so Headrace's own: it must neither end the lane nor be repeated without a pause.
                     self._outage.failed(error, self)
-                    await pause(self._stopping, backoff.next())
+                    await pause(self._stopping, self._backoff.next())
                 else:
                     self._outage.over(self)
+                    self._backoff.reset()
+        except BaseException as error:
+            if not self.abandoned and not self._stopping.is_set():
+                # Not our cancellation: a handler cancelled its own task, or raised what ends one. Its message comes again.
+                self._outage.failed(error, self)
+                wait = self._backoff.next()
+                self._not_before = self._loop_time() + wait
+                self._look(wait)
+            raise
         finally:
             self.task = None
             self._idle()
+
+    def _loop_time(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def _may_begin(self) -> bool:
         try:

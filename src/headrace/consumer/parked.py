@@ -12,7 +12,7 @@ from headrace.consumer.delivery import (
 )
 from headrace.consumer.fresh import Steadily, count, report_dead, report_retry
 from headrace.consumer.processing import processing
-from headrace.errors import HandlerTimeout, LeaseLost, ProcessDied
+from headrace.errors import HandlerCancelled, HandlerTimeout, LeaseLost, ProcessDied
 from headrace.storage import Failure, State, Verdict
 
 if TYPE_CHECKING:
@@ -91,10 +91,10 @@ class Parked:
             if ran:
                 count(work, Verdict.NEW, stored.message)
             return
-        if isinstance(failed, HandlerTimeout) and not await steadily(
+        if isinstance(failed, HandlerTimeout | HandlerCancelled) and not await steadily(
             lambda: self._still_there(lease, stored)
         ):
-            # Its commit had succeeded when the time-out struck.
+            # Its commit had succeeded when the time-out or the cancellation struck.
             count(work, Verdict.NEW, stored.message)
             return
         attempts, retry = stored.attempts + 1, work.subscription.retry.of(failed)
