@@ -136,7 +136,13 @@ def _view(name: str, storage: ExistingStorage, migration: Migration) -> list[Ren
     parts: list[RenderableType] = [
         Text.assemble((name, "bold"), (f"  {storage.where}", "dim")),
     ]
-    if migration.found is None:
+    if migration.found is None and "headrace_queue" not in migration.tables:
+        parts.append(
+            "There are tables of Headrace here, and no row that tells their version. They are taken to be of version "
+            f"{migration.wanted}; if an older Headrace made them, write that row first: "
+            "INSERT INTO headrace_meta (app, name, value) VALUES ('', 'schema', '<version>')."
+        )
+    elif migration.found is None:
         parts.append(
             f"There are no tables of Headrace here. Version {migration.wanted} is to be made."
         )
