@@ -36,7 +36,7 @@ from headrace.opened import OpenUnit, open_unit
 from headrace.plain_calls import plain
 from headrace.storage import Storage
 from headrace.subscriptions import Subscription
-from headrace.telemetry import Telemetry
+from headrace.telemetry import LogEvent, Telemetry
 from headrace.text import forbidden_character
 
 R = TypeVar("R")
@@ -289,7 +289,9 @@ class Headrace:
                 self._running = stack.pop_all()
             self._runners = self._parts.mediator.runners
             self._sending = True
-            self.telemetry.info(f"{self.name} is running ({self._parts.description()})")
+            self.telemetry.info(
+                LogEvent.APP_STARTED, f"{self.name} is running ({self._parts.description()})"
+            )
 
     async def stop(self) -> None:
         """Take no further sends, let what is in flight finish within `Limits.drain_seconds`, close everything (G10)."""
@@ -305,7 +307,7 @@ class Headrace:
                 self._runners = {}
                 self._sending = False
                 self._running = None
-                self.telemetry.info(f"{self.name} has stopped")
+                self.telemetry.info(LogEvent.APP_STOPPED, f"{self.name} has stopped")
 
     @asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None]:

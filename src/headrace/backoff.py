@@ -7,10 +7,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from headrace.telemetry import Count, LogEvent
 
 if TYPE_CHECKING:
-    from headrace.telemetry import Count, Telemetry
+    from headrace.telemetry import Telemetry
+
+_EVENTS: Final = {
+    Count.RELAY_PAUSED: (LogEvent.RELAY_PAUSED, LogEvent.RELAY_RESUMED),
+    Count.CONSUMER_PAUSED: (LogEvent.CONSUMER_PAUSED, LogEvent.CONSUMER_RESUMED),
+    Count.PULSE_MISSED: (LogEvent.PULSE_MISSED, LogEvent.PULSE_RESUMED),
+    Count.GAUGES_MISSED: (LogEvent.GAUGES_MISSED, LogEvent.GAUGES_RESUMED),
+}
+"""What is logged at the first failure of an outage, and at its end, by what it is counted as."""
 
 
 def exponential(
@@ -68,13 +78,22 @@ class Outage:
 
     Args:
         what: the work, as the subject of a sentence: "The relay of 'shop'".
-        count: the count to add to, once an outage.
+        count: the count to add to, once an outage; log records have its name.
         telemetry: the app's.
         expected: True for the errors of infrastructure, which are logged without a traceback.
         labels: what the count is of, such as the topic.
     """
 
-    __slots__ = ("_count", "_expected", "_labels", "_parts", "_telemetry", "_what", "error")
+    __slots__ = (
+        "_count",
+        "_events",
+        "_expected",
+        "_labels",
+        "_parts",
+        "_telemetry",
+        "_what",
+        "error",
+    )
 
     def __init__(
         self,
@@ -87,6 +106,7 @@ class Outage:
         self._what = what
         self._labels = tuple(sorted((labels or {}).items()))
         self._count = count
+        self._events = _EVENTS[count]
         self._telemetry = telemetry
         self._expected = expected
         self._parts: set[Hashable] = set()
@@ -105,10 +125,11 @@ class Outage:
             f"{self._what} is paused by {type(error).__name__}: {error}; it tries again, at growing "
             "intervals, and nothing is lost."
         )
+        begun, fields = self._events[0], dict(self._labels)
         if self._expected(error):
-            self._telemetry.warning(text)
+            self._telemetry.warning(begun, text, **fields)
         else:
-            self._telemetry.error(text, error)
+            self._telemetry.error(begun, text, error, **fields)
 
     def over(self, part: Hashable = None) -> None:
         """A part of the work goes on."""
@@ -116,4 +137,5 @@ class Outage:
             self._parts.discard(part)
             if not self._parts:
                 self.error = None
-                self._telemetry.info(f"{self._what} goes on.")
+                over = self._events[1]
+                self._telemetry.info(over, f"{self._what} goes on.", **dict(self._labels))

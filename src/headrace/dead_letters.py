@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from headrace.errors import ConfigurationError
+from headrace.repairs import note_repair
 from headrace.storage import AuditNote, DeadErrors, Failure, group_queue
-from headrace.telemetry import Count
+from headrace.telemetry import Count, about
 
 if TYPE_CHECKING:
     from headrace.envelope import Envelope
@@ -167,7 +168,10 @@ class DeadLetters:
         note = self._audit(by, "edit", f"Dead letter {_called(letter)}: its body of {sizes}.")
         if not await self._storage.rewrite(position, data, audit=note):
             return False
-        self._note(Count.EDITED, 1, f"The body of dead letter {position} is replaced: {sizes}.", by)
+        text = f"The body of dead letter {position} is replaced: {sizes}."
+        named = {"position": position, **about(letter.envelope)}
+        note_repair(self._telemetry, Count.EDITED, [letter], 1, text, by, **named)
+        self._wake()
         return True
 
     async def redrive(self, *positions: int, by: str = "") -> int:
@@ -239,7 +243,9 @@ class DeadLetters:
         note = self._audit(by, "redrive", f"Dead letters {_listed(letters)}.")
         count = await self._storage.redrive(positions, audit=note)
         text = f"{count} dead letters are redriven: {_numbers(positions)}."
-        self._note(Count.REDRIVEN, count, text, by)
+        if count:
+            note_repair(self._telemetry, Count.REDRIVEN, letters, count, text, by, messages=count)
+            self._wake()
         return count
 
     async def _drop(self, letters: Sequence[DeadLetter], reason: str, by: str) -> int:
@@ -247,7 +253,9 @@ class DeadLetters:
         note = self._audit(by, "drop", f"Reason: {reason}. Dead letters {_listed(letters)}.")
         count = await self._storage.drop(positions, audit=note)
         text = f"{count} dead letters are dropped for good: {_numbers(positions)}. Reason: {reason}"
-        self._note(Count.DROPPED, count, text, by)
+        if count:
+            note_repair(self._telemetry, Count.DROPPED, letters, count, text, by, messages=count)
+            self._wake()
         return count
 
     async def _named(self, positions: Sequence[int]) -> AsyncGenerator[Sequence[DeadLetter]]:
@@ -290,12 +298,6 @@ class DeadLetters:
 
     def _audit(self, by: str, action: str, detail: str) -> AuditNote:
         return AuditNote(self._telemetry.app, by, action, detail)
-
-    def _note(self, what: Count, count: int, text: str, by: str) -> None:
-        if count:
-            self._telemetry.count(what, count)
-            self._telemetry.warning(f"{text} By {by!r}." if by else text)
-            self._wake()
 
 
 _Place = tuple[str | None, str | None]

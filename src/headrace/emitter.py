@@ -18,7 +18,7 @@ from headrace.notifications import Notification, notification_of
 from headrace.recorder import Recorder
 from headrace.runners import EventRunner
 from headrace.signatures import stable_name
-from headrace.telemetry import Count, Telemetry
+from headrace.telemetry import Count, LogEvent, Telemetry
 from headrace.tracing import traced
 from headrace.watching import Watch
 
@@ -204,7 +204,7 @@ class EventEmitter:
             raise EventNotHandled(text)
         if self.unhandled == "warn" and kind not in self._warned:
             self._warned.add(kind)
-            self.telemetry.warning(text, event_type=kind.__qualname__)
+            self.telemetry.warning(LogEvent.EVENT_UNHANDLED, text, event_type=kind.__qualname__)
         return _nothing
 
     def _after_handlers(self, kind: type) -> tuple[Binding, ...]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from headrace.backoff import Outage
 from headrace.errors import LeaseLost
-from headrace.telemetry import Count
+from headrace.telemetry import Count, LogEvent
 from headrace.worker import Worker, infrastructure
 
 if TYPE_CHECKING:
@@ -118,8 +118,10 @@ class Leases:
             await self._storage.release(self._queue, self._owner, given, leaving=True)
         except Exception as error:
             self._telemetry.warning(
+                LogEvent.NOT_GIVEN_BACK,
                 f"The leases of queue {self._queue!r} could not be given back "
-                f"({type(error).__name__}: {error}); other processes take over in {self._seconds:g} seconds."
+                f"({type(error).__name__}: {error}); other processes take over in {self._seconds:g} seconds.",
+                queue=self._queue,
             )
 
     def held(self) -> Mapping[int, Lease]:
@@ -227,6 +229,7 @@ class Leases:
             return
         self._telemetry.count(Count.LEASE_LOST, len(partitions), queue=self._queue)
         self._telemetry.warning(
+            LogEvent.LEASE_LOST,
             f"The lease of {named(partitions)} of queue {self._queue!r} is lost: {why}. Nothing more is begun there; what is "
             "under way commits only if no other process has taken over.",
             queue=self._queue,
@@ -242,6 +245,7 @@ class Leases:
         for owner, partitions in taken.items():
             self._telemetry.count(Count.TAKEN_OVER, len(partitions), queue=self._queue)
             self._telemetry.warning(
+                LogEvent.TAKEN_OVER,
                 f"{named(partitions).capitalize()} of queue {self._queue!r} taken over from {owner}, which gave no sign of life "
                 f"for {self._seconds:g} s: it died, hung or could not reach the storage.",
                 queue=self._queue,

@@ -6,14 +6,15 @@ import logging
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import cast
 
+from headrace.telemetry import about
 from headrace.unit_of_work import current_unit
 
 __all__ = ["FIELDS", "ContextFilter", "add_context"]
 
 FIELDS = (
-    *("app", "message_id", "message_type", "correlation_id", "causation_id"),
+    *("event_name", "app", "message_id", "message_type", "correlation_id", "causation_id"),
     *("group", "topic", "queue", "partition", "partitions", "position", "attempts"),
-    *("event_type", "owner", "messages", "pid", "exit_code"),
+    *("handler", "event_type", "owner", "by", "messages", "pid", "exit_code"),
 )
 """The fields that a record may have. A key is not among them: it may be personal; it stands in the details of the record."""
 
@@ -23,14 +24,8 @@ def context() -> Iterator[tuple[str, str]]:
     unit = current_unit.get()
     if unit is None or unit.closed or unit.cause.message is None:
         return
-    envelope = unit.envelope
     yield "app", unit.app
-    yield "message_id", envelope.id
-    yield "message_type", envelope.type
-    if envelope.correlationid is not None:
-        yield "correlation_id", envelope.correlationid
-    if envelope.causationid is not None:
-        yield "causation_id", envelope.causationid
+    yield from about(unit.envelope).items()
 
 
 class ContextFilter(logging.Filter):
@@ -46,8 +41,8 @@ class ContextFilter(logging.Filter):
         found: dict[str, object] = dict(context())
         details: object = getattr(record, "headrace", None)
         if isinstance(details, Mapping):
-            fields = cast("Mapping[str, object]", details)
-            found.update((name, value) for name, value in fields.items() if name in FIELDS)
+            fields = _flat(cast("Mapping[str, object]", details))
+            found.update((name, value) for name, value in fields if name in FIELDS)
         for name in FIELDS:
             if not hasattr(record, name):
                 setattr(record, name, found.get(name, ""))
@@ -65,8 +60,14 @@ def add_context(
     record: object = event_dict.get("_record")
     details: object = getattr(record, "headrace", None) or event_dict.pop("headrace", None)
     if isinstance(details, Mapping):
-        for name, value in cast("Mapping[str, object]", details).items():
+        for name, value in _flat(cast("Mapping[str, object]", details)):
             event_dict.setdefault(name, value)
     for name, value in context():
         event_dict.setdefault(name, value)
     return event_dict
+
+
+def _flat(details: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """Details under the names of flat fields: in structlog, and in most formats, `event` is the text."""
+    for name, value in details.items():
+        yield ("event_name" if name == "event" else name), value

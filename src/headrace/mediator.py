@@ -34,6 +34,7 @@ from headrace.plain_calls import plain
 from headrace.runners import RequestRunner, request_runner
 from headrace.signatures import SignatureFault
 from headrace.storage import Storage
+from headrace.telemetry import LogEvent
 from headrace.underway import codes_of, ended, runs_inside, suspended
 from headrace.unit_of_work import UnitOfWork, doom_of
 from headrace.units import Units
@@ -213,7 +214,8 @@ class RequestMediator:
             if asyncio.get_running_loop().time() >= deadline:
                 left = self.active or sum(not ended(one) for one in waiting)
                 self._telemetry.warning(
-                    f"{left} sends were still under way {timeout_seconds:.3g} s after the stop began"
+                    LogEvent.DRAIN_CUT,
+                    f"{left} sends were still under way {timeout_seconds:.3g} s after the stop began",
                 )
                 return False
             await asyncio.sleep(_POLL_SECONDS)

@@ -22,7 +22,7 @@ from headrace.errors import (
 )
 from headrace.messages import Event
 from headrace.storage import Storage, Transaction
-from headrace.telemetry import Count, Telemetry
+from headrace.telemetry import Count, LogEvent, Telemetry, about
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -109,6 +109,10 @@ class UnitOfWork:
     def envelope(self) -> Envelope:
         """The envelope of the message being handled now."""
         return self.cause.envelope
+
+    def about(self) -> dict[str, str]:
+        """The fields of log records about this unit; none for a block of code, which handles no message."""
+        return about(self.envelope) if self.cause.message is not None else {}
 
     def provide(self, kind: type) -> object:
         """An object that the storage provides from the running transaction."""
@@ -214,7 +218,12 @@ class UnitOfWork:
             await scope.close(error)
         except Exception as failed:  # the outcome of the unit stands already
             self._telemetry.count(Count.FINALIZER_FAILED)
-            self._telemetry.error("a finalizer of a request-scoped dependency failed", failed)
+            self._telemetry.error(
+                LogEvent.FINALIZER_FAILED,
+                "a finalizer of a request-scoped dependency failed",
+                failed,
+                **self.about(),
+            )
 
     async def commit(self, *, wait_seconds: float) -> asyncio.CancelledError | None:
         """Commit all or nothing; a read-only unit is rolled back. Afterwards the unit is closed.
@@ -282,12 +291,17 @@ class UnitOfWork:
                 ended, _ = await _to_the_end(self.transaction.rollback(), _ROLLBACK_SECONDS)
                 if not ended:
                     self._telemetry.warning(
+                        LogEvent.ROLLBACK_LATE,
                         f"the database did not answer to ROLLBACK within {_ROLLBACK_SECONDS:g} s; it will undo the unit when "
-                        f"the connection ends"
+                        f"the connection ends",
+                        **self.about(),
                     )
             except Exception as failed:  # the original error must reach the caller
                 self._telemetry.error(
-                    "rolling back a unit of work failed; the database will undo it", failed
+                    LogEvent.ROLLBACK_FAILED,
+                    "rolling back a unit of work failed; the database will undo it",
+                    failed,
+                    **self.about(),
                 )
         await self.finish(error)
 

@@ -17,7 +17,7 @@ from headrace.errors import BrokerUnavailable, TopicNotFound
 from headrace.messages import Event
 from headrace.runners import EventRunner
 from headrace.storage import Storage, Transaction
-from headrace.telemetry import Count
+from headrace.telemetry import Count, LogEvent
 from headrace.topics import ensure_topic
 from headrace.tracing import part as telling
 from headrace.tracing import publish
@@ -143,7 +143,9 @@ class Units:
                 self.after_commit(unit.after_commit)
         except Exception as error:  # after a successful COMMIT nothing fails the send
             self._telemetry.count(Count.AFTER_COMMIT_FAILED)
-            self._telemetry.error("a hook after the commit failed", error)
+            self._telemetry.error(
+                LogEvent.HOOK_FAILED, "a hook after the commit failed", error, **unit.about()
+            )
 
     async def _publish(self, outgoing: Sequence[Message]) -> None:
         """Without storage: publish after all handlers succeeded."""

@@ -18,7 +18,7 @@ CORE: Final[tuple[tuple[str, ...], ...]] = (
     ("container", "injection"),
     ("causes", "learnt", "recorder", "watching", "underway", "runners", "dispatcher", "emitter"),
     ("unit_of_work", "units", "mediator", "opened"),
-    ("worker", "leases", "relay", "consumer", "dead_letters", "retention", "health", "logs"),
+    ("worker", "leases", "relay", "consumer", "repairs", "dead_letters", "retention", "health", "logs"),
     ("description", "assembly", "app"),
     ("explaining", "asyncapi"),
     ("saga", "scheduler"),

@@ -11,7 +11,7 @@ from headrace.mediator import RequestMediator
 from headrace.messages import Event
 from headrace.runners import EventRunner
 from headrace.signatures import stable_name
-from headrace.telemetry import Count, Telemetry
+from headrace.telemetry import Count, LogEvent, Telemetry, about
 from headrace.unit_of_work import current_unit
 
 CONCURRENCY = 16
@@ -62,7 +62,9 @@ class AfterCommit:
                 task.cancel()
             self._telemetry.count(Count.AFTER_COMMIT_FAILED, len(late))
             self._telemetry.count(Count.DRAIN_CUT)
-            self._telemetry.warning(f"{len(late)} after-commit handlers were cancelled by the stop")
+            self._telemetry.warning(
+                LogEvent.DRAIN_CUT, f"{len(late)} after-commit handlers were cancelled by the stop"
+            )
             await asyncio.wait(late)
         self._gate = None
         self._runners.clear()
@@ -90,6 +92,10 @@ class AfterCommit:
                     Count.AFTER_COMMIT_FAILED, handler=stable_name(binding.handler)
                 )
                 self._telemetry.error(
+                    LogEvent.AFTER_COMMIT_FAILED,
                     f"the after-commit handler {binding.name} of {type(event).__qualname__} failed",
                     error,
+                    handler=stable_name(binding.handler),
+                    event_type=type(event).__qualname__,
+                    **about(cause.envelope),
                 )

@@ -10,7 +10,7 @@ from msgspec import Struct
 from headrace.backoff import Outage
 from headrace.leases import clock, named
 from headrace.storage import group_queue, outbox_queue
-from headrace.telemetry import Count
+from headrace.telemetry import Count, LogEvent
 from headrace.worker import Worker, infrastructure
 
 if TYPE_CHECKING:
@@ -151,6 +151,7 @@ class OwnershipWatch:
         if late:
             self._telemetry.count(Count.OWNERLESS, len(late), queue=watched.queue)
             self._telemetry.warning(
+                LogEvent.OWNERLESS,
                 f"Nobody has worked {named(late)} of queue {watched.queue!r} for {LEASES * self._seconds:g} seconds: what is "
                 f"there waits. Start a process with the role {watched.role!r}; if there is one, look into its log.",
                 queue=watched.queue,
@@ -158,6 +159,7 @@ class OwnershipWatch:
             )
         if back:
             self._telemetry.info(
+                LogEvent.OWNED_AGAIN,
                 f"Somebody works {named(back)} of queue {watched.queue!r} again.",
                 queue=watched.queue,
                 partitions=back,

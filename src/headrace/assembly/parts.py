@@ -33,7 +33,7 @@ from headrace.retention import Retention
 from headrace.runners import EventRunner
 from headrace.signatures import where
 from headrace.storage import Storage, Transaction, outbox_queue
-from headrace.telemetry import Count, Telemetry
+from headrace.telemetry import Count, LogEvent, Telemetry
 
 if TYPE_CHECKING:
     from headrace.consumer import Consumer
@@ -229,15 +229,17 @@ class Parts:
         for warning in await self.bookkeeping.start(
             self.settings.name, partitions=OUTBOX_PARTITIONS
         ):
-            self.telemetry.warning(warning)
+            self.telemetry.warning(LogEvent.STORAGE_UNFIT, warning)
         stack.push_async_callback(self.bookkeeping.stop)
         if self.storage is None and self.broker is not None:
             self.telemetry.warning(
+                LogEvent.APP_WITHOUT_STORAGE,
                 f"{self.settings.name} has a broker and no storage: notifications are published after the handlers succeeded, "
                 f"and are lost if the process or the broker fails just then. Pass storage=... to lose none."
             )
             if self.groups and "consume" in self.settings.roles and self.broker.guarantees.durable:
                 self.telemetry.warning(
+                    LogEvent.APP_WITHOUT_STORAGE,
                     f"{self.settings.name} consumes without storage: what was handled is known to this process alone, so two "
                     f"processes of a group both handle everything, and a restart may repeat. Consume in one process, or pass "
                     f"storage=... to handle each message once."
@@ -245,7 +247,7 @@ class Parts:
 
     async def _start_broker(self, broker: Broker, stack: AsyncExitStack) -> None:
         for warning in await broker.start(self.storage):
-            self.telemetry.warning(warning)
+            self.telemetry.warning(LogEvent.BROKER_UNFIT, warning)
         stack.push_async_callback(broker.stop)
         await broker.declare(self.topics(), self.readings())
 
@@ -385,4 +387,4 @@ class Parts:
         try:  # what lives in memory would be gone with the process
             await self.settle(left())
         except DrainTimeout as error:
-            self.telemetry.warning(f"{error} It was in memory and is lost.")
+            self.telemetry.warning(LogEvent.DRAIN_LOST, f"{error} It was in memory and is lost.")

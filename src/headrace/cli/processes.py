@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from headrace.backoff import Backoff
 from headrace.cli.ending import Code
 from headrace.cli.stopping import GRACE_SECONDS, Stopping
-from headrace.telemetry import Telemetry
+from headrace.telemetry import LogEvent, Telemetry
 from headrace.worker import pause
 
 STEADY_SECONDS = 60.0
@@ -80,6 +80,7 @@ class Processes:
                 backoff.reset()
             wait = backoff.next()
             self._telemetry.warning(
+                LogEvent.PROCESS_ENDED,
                 f"Process {number} of {self._number} has ended {_told(code)}; another one starts in {wait:.1f} s.",
                 exit_code=code,
             )
@@ -91,7 +92,9 @@ class Processes:
         )
         self._running.add(process)
         self._telemetry.info(
-            f"Process {number} of {self._number} has started (pid {process.pid}).", pid=process.pid
+            LogEvent.PROCESS_STARTED,
+            f"Process {number} of {self._number} has started (pid {process.pid}).",
+            pid=process.pid,
         )
         ending = asyncio.create_task(process.wait())
         stopped = asyncio.create_task(stop.wait())

@@ -14,7 +14,7 @@ from headrace.cli.ending import Code, Fault, fault_of
 from headrace.cli.probes import probes
 from headrace.cli.stopping import Stopping
 from headrace.limits import Limits
-from headrace.telemetry import Count
+from headrace.telemetry import Count, LogEvent
 
 
 def restricted(app: Headrace, roles: Collection[Role]) -> tuple[Headrace, Limits]:
@@ -76,7 +76,10 @@ async def _answering(
     host, asked = health
     try:
         async with probes(app, host, asked) as port:
-            app.telemetry.info(f"{app.name}: /live and /ready are answered at {host}:{port}.")
+            app.telemetry.info(
+                LogEvent.WORKER_PROBED,
+                f"{app.name}: /live and /ready are answered at {host}:{port}.",
+            )
             return await work
     finally:
         work.close()
@@ -112,6 +115,7 @@ async def _say_what_runs(app: Headrace, limits: Limits) -> None:
             work.append("relays its outbox")
         work += [f"consumes as group {one.group!r}" for one in status.consumers]
     app.telemetry.info(
+        LogEvent.WORKER_RUNNING,
         f"{app.name}: this worker {' and '.join(work) or 'has nothing to relay or consume'}. SIGTERM or SIGINT drains it "
-        f"within {limits.drain_seconds:g} s, a second one stops it at once."
+        f"within {limits.drain_seconds:g} s, a second one stops it at once.",
     )

@@ -37,6 +37,10 @@ class AfterWork(Work):
         handler = ("handler", message.topic)
         return (self.labels[0], handler, self.labels[1], ("type", message.envelope.type))
 
+    def fields_of(self, message: Message) -> dict[str, str]:
+        """What a delivery is, for log records."""
+        return {**Work.fields_of(self, message), "handler": message.topic}
+
     def called(self, message: Message) -> str:
         """A delivery in a log record, as the subject of a sentence."""
         return f"Delivery {message.envelope.id} of {message.envelope.type} to the after-commit handler {message.topic}"

@@ -9,7 +9,7 @@ from headrace.consumer.fresh import Steadily, count_all
 from headrace.consumer.processing import Batch
 from headrace.errors import HandlerCancelled, HandlerTimeout
 from headrace.storage import State, Verdict
-from headrace.telemetry import Count
+from headrace.telemetry import Count, LogEvent
 from headrace.worker import contention
 
 if TYPE_CHECKING:
@@ -143,6 +143,7 @@ class Batches:
         self.alone = size
         work.telemetry.tally(Count.BATCH_SPLIT, work.labels)
         work.telemetry.info(
+            LogEvent.BATCH_SPLIT,
             f"A batch of {size} messages of topic {work.topic!r} was rolled back in group {work.group!r} by "
             f"{type(error).__name__}: {error}. Its messages are handled again, one by one.",
             group=work.group,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from headrace.telemetry import Count
+from headrace.telemetry import Count, LogEvent, about
 
 if TYPE_CHECKING:
     from headrace.envelope import Message
@@ -54,12 +54,14 @@ class DedupWindow:
             return
         self._said = True
         self._telemetry.warning(
+            LogEvent.DEDUP_WINDOW_MISSED,
             f"Group {self._group!r} handled message {message.envelope.id}, which was raised at {message.envelope.time}, longer "
             f"ago than the inbox remembers ({self._retention:g} s): had it been handled before, nobody could tell. Raise "
             "Limits(inbox_retention_seconds=...) above the time that messages stay on the broker. It is said once; all are "
             "counted.",
             group=self._group,
-            message_id=message.envelope.id,
+            topic=message.topic,
+            **about(message.envelope),
         )
 
 

@@ -113,6 +113,10 @@ class Work:
         """What a message that this process knows is, for counts; never an id or a key."""
         return (("group", self.group), ("topic", self.topic), ("type", message.envelope.type))
 
+    def fields_of(self, message: Message) -> dict[str, str]:
+        """What a message is, for log records."""
+        return {"group": self.group, "topic": self.topic, **about(message.envelope)}
+
     def called(self, message: Message) -> str:
         """A message in a log record, as the subject of a sentence."""
         return f"Message {message.envelope.id} of topic {self.topic!r} in group {self.group!r}"
@@ -176,23 +180,19 @@ class Work:
             try:
                 async with turns:
                     await self.deliver(begun)
-            except Exception as error:
-                # First, because a driver whose statement was cut by the time-out reports a lost connection.
-                if turns.expired and turns.running is not None:
-                    return self._late(turns.running, error)
             except asyncio.CancelledError as error:
                 if cancelled(error) or turns.running is None:
                     raise
                 return self._ended_as_cancelled(turns.running, error)
+            except Exception as error:
+                # First, because a driver whose statement was cut by the time-out reports a lost connection.
+                if turns.expired and turns.running is not None:
+                    return self._late(turns.running, error)
                 if infrastructure(self.storage, error):
                     raise
                 return error
         return None
 
-    def _late(self, message: Message, error: Exception) -> HandlerTimeout:
-        late = HandlerTimeout(
-            f"The handlers of {message.envelope.type} in group {self.group!r} did not end within "
-            f"{self.subscription.timeout_seconds:g} seconds (message {message.envelope.id}). Make them faster, or raise "
     def _ended_as_cancelled(
         self, message: Message, error: asyncio.CancelledError
     ) -> HandlerCancelled:
@@ -204,6 +204,10 @@ class Work:
         ended.__cause__ = error
         return ended
 
+    def _late(self, message: Message, error: Exception) -> HandlerTimeout:
+        late = HandlerTimeout(
+            f"The handlers of {message.envelope.type} in group {self.group!r} did not end within "
+            f"{self.subscription.timeout_seconds:g} seconds (message {message.envelope.id}). Make them faster, or raise "
             "Subscription(timeout_seconds=...)."
         )
         late.__cause__ = error

@@ -10,7 +10,7 @@ from headrace.consumer.delivery import UNKNOWN_TYPE_SECONDS, failure_of, in_tran
 from headrace.consumer.processing import became, processing
 from headrace.storage import Failure, State, Verdict
 from headrace.subscriptions import qualified_name
-from headrace.telemetry import Count
+from headrace.telemetry import Count, LogEvent
 
 if TYPE_CHECKING:
     from headrace.broker import Received
@@ -214,14 +214,13 @@ def report_dead(
     work.telemetry.tally(Count.DEAD, _with_error(work, message, error))
     became(work, message, Count.DEAD, error)
     work.telemetry.error(
+        LogEvent.DEAD,
         f"{work.called(message)} is a dead letter after {attempts} attempts: {type(error).__name__}: {error}. "
         f"{_behind(message, 'Later messages of its key are held behind it; redrive', 'Redrive')} it when the cause is mended, "
         "or drop it with a reason.",
         error,
-        group=work.group,
-        topic=work.topic,
+        **work.fields_of(message),
         partition=lease.partition,
-        message_id=message.envelope.id,
         attempts=attempts,
     )
 
@@ -234,13 +233,12 @@ def report_retry(
     work.telemetry.tally(Count.RETRIED, _with_error(work, message, error))
     became(work, message, Count.RETRIED, error)
     work.telemetry.warning(
+        LogEvent.RETRIED,
         f"{work.called(message)} failed (attempt {attempts} of {most}): {type(error).__name__}: {error}. "
         f"It is tried again in {delay:.3g} s; {_behind(message, 'later messages of its key wait, ', '')}all others go "
         "on.",
-        group=work.group,
-        topic=work.topic,
+        **work.fields_of(message),
         partition=lease.partition,
-        message_id=message.envelope.id,
         attempts=attempts,
     )
 

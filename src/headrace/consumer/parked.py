@@ -14,6 +14,7 @@ from headrace.consumer.fresh import Steadily, count, report_dead, report_retry
 from headrace.consumer.processing import processing
 from headrace.errors import HandlerCancelled, HandlerTimeout, LeaseLost, ProcessDied
 from headrace.storage import Failure, State, Verdict
+from headrace.telemetry import LogEvent
 
 if TYPE_CHECKING:
     from headrace.consumer.delivery import Delivery, Work
@@ -145,8 +146,12 @@ class Parked:
             await work.storage.repark(lease, stored, state=stored.state, attempts=stored.attempts)
         except Exception as error:
             work.telemetry.warning(
+                LogEvent.ATTEMPT_KEPT,
                 f"Attempt {stored.attempts + 1} of message {stored.message.envelope.id} in group {work.group!r} was cut off "
-                f"and stays counted, because the storage could not be told ({type(error).__name__}: {error})."
+                f"and stays counted, because the storage could not be told ({type(error).__name__}: {error}).",
+                **work.fields_of(stored.message),
+                partition=lease.partition,
+                attempts=stored.attempts + 1,
             )
 
     async def _still_there(self, lease: Lease, stored: Stored) -> bool:

@@ -12,7 +12,7 @@ from headrace.consumer.lane import Lane
 from headrace.consumer.window import Window
 from headrace.errors import LeaseLost
 from headrace.leases import Leases
-from headrace.telemetry import Count
+from headrace.telemetry import Count, LogEvent
 from headrace.worker import Worker, infrastructure
 
 if TYPE_CHECKING:
@@ -125,14 +125,20 @@ class QueueConsumer:
             task.cancel()
         self._work.telemetry.count(Count.DRAIN_CUT)
         self._work.telemetry.warning(
+            LogEvent.DRAIN_CUT,
             f"{self._work.title}: {len(late)} handlers did not end within the drain and were cancelled; their messages are "
-            "rolled back and redelivered."
+            "rolled back and redelivered.",
+            group=self._work.group,
+            topic=self._work.topic,
         )
         _, stuck = await asyncio.wait(late, timeout=CANCEL_SECONDS)
         if stuck:
             self._work.telemetry.error(
+                LogEvent.DRAIN_STUCK,
                 f"{self._work.title}: {len(stuck)} handlers went on {CANCEL_SECONDS:g} seconds after they were cancelled; their "
-                "partitions are not given back and run out. Let handlers pass CancelledError on."
+                "partitions are not given back and run out. Let handlers pass CancelledError on.",
+                group=self._work.group,
+                topic=self._work.topic,
             )
 
     async def _round(self) -> float:

@@ -10,6 +10,7 @@ from headrace.broker import Reading
 from headrace.consumer.queue import QueueConsumer
 from headrace.consumer.window import Window
 from headrace.errors import BrokerUnavailable, TopicNotFound
+from headrace.telemetry import LogEvent
 from headrace.topics import ensure_topic
 from headrace.tracing import receive, settle
 
@@ -79,8 +80,11 @@ class TopicConsumer(QueueConsumer):
         """Somebody deleted the topic, or what the group had for it: until it is made again, messages pass the group."""
         count = await self._declare()
         self._work.telemetry.warning(
+            LogEvent.DECLARED_AGAIN,
             f"{self._work.title} found that something was deleted on the broker, and declared it again. What nobody had "
-            f"handled before is lost with it. ({gone})"
+            f"handled before is lost with it. ({gone})",
+            group=self._work.group,
+            topic=self.topic,
         )
         if count != self._count and self._leases is not None:
             # Its lanes end when they find their leases gone; the next round begins with the new partitions.
@@ -152,6 +156,9 @@ class TopicConsumer(QueueConsumer):
             await self._broker.release(group, self.topic, partitions)
         except Exception as error:
             self._work.telemetry.info(
+                LogEvent.NOT_SETTLED,
                 f"The broker was not told how far group {group!r} came on topic {self.topic!r} "
-                f"({type(error).__name__}: {error}); whoever reads next may see repeats, which have no effect."
+                f"({type(error).__name__}: {error}); whoever reads next may see repeats, which have no effect.",
+                group=group,
+                topic=self.topic,
             )

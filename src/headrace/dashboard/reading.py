@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from headrace.errors import HeadraceError, StorageBusy, StorageUnavailable
+from headrace.telemetry import Logbook, LogEvent
 
 T = TypeVar("T")
 
 AT_ONCE: Final = 4
 """Reads of the dashboard that use the database at one time; the connections of the app are few."""
 
-_logger = logging.getLogger("headrace.dashboard")
+_LOG: Final = Logbook("headrace.dashboard")
 
 
 class Unreadable(Exception):
@@ -57,10 +57,10 @@ class Reader:
         except (StorageUnavailable, StorageBusy) as error:
             raise Unreadable(str(error)) from error
         except HeadraceError as error:
-            _logger.warning("The dashboard could not read: %s", error)
+            _LOG.warning(LogEvent.DASHBOARD_UNREADABLE, f"The dashboard could not read: {error}")
             raise Unreadable(str(error)) from error
         except Exception as error:
-            _logger.exception("The dashboard could not read.")
+            _LOG.error(LogEvent.DASHBOARD_UNREADABLE, "The dashboard could not read.", error)
             raise Unreadable(
                 f"Reading ended with {type(error).__name__}; the log of this process has the traceback. The app itself runs on."
             ) from error

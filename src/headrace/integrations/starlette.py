@@ -33,7 +33,7 @@ from headrace.integrations.problems import (
     problem_of,
 )
 from headrace.opened import OpenUnit
-from headrace.telemetry import Telemetry
+from headrace.telemetry import LogEvent, Telemetry
 
 try:
     from starlette.applications import Starlette
@@ -235,10 +235,10 @@ def _log(connection: HTTPConnection, error: Exception, problem: Problem, correla
     what = f"{connection.scope.get('method')} {connection.url.path}"
     text = f"{what} was answered with {problem.status}: {error!r}"
     if problem.status == 503:  # a state of the surroundings: its traceback tells nothing
-        telemetry.warning(text, correlation_id=correlation)
+        telemetry.warning(LogEvent.HTTP_FAILED, text, correlation_id=correlation)
     else:  # the server logs the traceback of what nobody expected
         known = None if problem is UNKNOWN else error
-        telemetry.error(text, known, correlation_id=correlation)
+        telemetry.error(LogEvent.HTTP_FAILED, text, known, correlation_id=correlation)
 
 
 def _of_http(error: HTTPException) -> Problem:

@@ -23,7 +23,7 @@ from headrace.errors import (
 from headrace.leases import Leases, clock
 from headrace.relay.pauses import TopicPauses
 from headrace.storage import Failure, State, outbox_queue
-from headrace.telemetry import Count
+from headrace.telemetry import Count, LogEvent, about
 from headrace.topics import ensure_topic
 from headrace.tracing import publish
 from headrace.worker import Worker, infrastructure
@@ -165,8 +165,10 @@ class Relay:
         if not await self._worker.stop(self._limits.drain_seconds):
             self._telemetry.count(Count.DRAIN_CUT)
             self._telemetry.warning(
+                LogEvent.DRAIN_CUT,
                 "The relay was cancelled while it published, after "
-                f"{self._limits.drain_seconds:g} seconds of draining; these messages are published again."
+                f"{self._limits.drain_seconds:g} seconds of draining; these messages are published again.",
+                queue=self._queue,
             )
         await self._leases.stop()
 
@@ -344,6 +346,7 @@ class Relay:
         message = row.message
         self._telemetry.count(Count.PUBLISH_REJECTED, topic=message.topic)
         self._telemetry.error(
+            LogEvent.PUBLISH_REJECTED,
             f"The broker will never accept message {message.envelope.id} ({message.envelope.type}) for topic "
             f"{message.topic!r}: {reason} It is dead letter {row.position} of {self._queue!r}; later messages of key "
             f"{message.key!r} are held behind it. Redrive it when the cause is mended, or drop it with a reason.",
@@ -351,6 +354,7 @@ class Relay:
             position=row.position,
             topic=message.topic,
             key=message.key,
+            **about(message.envelope),
         )
 
     def _usable_of(self, leases: Mapping[int, Lease]) -> set[int]:

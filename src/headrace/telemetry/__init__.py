@@ -6,11 +6,12 @@ A `Telemetry` belongs to one app. Counting is a dictionary update; records go to
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from headrace.telemetry.counts import Count, Labels, read, snapshot, total, written
+from headrace.telemetry.events import LogEvent
+from headrace.telemetry.log import Logbook, about
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -19,11 +20,21 @@ if TYPE_CHECKING:
     from headrace.telemetry.metering import Metering
     from headrace.telemetry.tracing import Tracing
 
-__all__ = ["Count", "Labels", "Telemetry", "read", "total", "written"]
+__all__ = [
+    "Count",
+    "Labels",
+    "LogEvent",
+    "Logbook",
+    "Telemetry",
+    "about",
+    "read",
+    "total",
+    "written",
+]
 
 
-class Telemetry:
-    """The counts and loggers of one app.
+class Telemetry(Logbook):
+    """The counts of one app, and its log.
 
     Args:
         app: the app's name, in every record.
@@ -36,13 +47,13 @@ class Telemetry:
         "app",
         "counts",
         "labelled",
-        "logger",
         "metering",
         "observe_sends",
         "tracing",
     )
 
     def __init__(self, app: str) -> None:
+        super().__init__(app=app)
         self.app = app
         self.counts: Counter[Count] = Counter()
         self.labelled: Counter[tuple[Count, Labels]] = Counter()
@@ -50,7 +61,6 @@ class Telemetry:
         self.observe_sends = False
         """Count each send, each raised event and each handler that ran, by name. Default False: a send that nobody watches
         pays nothing for it. Set it before the app starts."""
-        self.logger = logging.getLogger("headrace")
         self.tracing: Tracing | None = None
         """Makes spans; None while no OpenTelemetry SDK is set up."""
         self.metering: Metering | None = None
@@ -85,11 +95,11 @@ class Telemetry:
         if tracers is not None:
             from headrace.telemetry.tracing import Tracing
 
-            self.tracing = Tracing(tracers, self.app, keys=self._keys)
+            self.tracing = Tracing(tracers, self.app, self, keys=self._keys)
         if meters is not None and self.metering is None:
             from headrace.telemetry.metering import Metering
 
-            self.metering = Metering(meters, self.app, self.counts, self.labelled)
+            self.metering = Metering(meters, self.app, self, self.counts, self.labelled)
 
     def fresh(self) -> Telemetry:
         """A telemetry of the same app with the same settings, and no counts: for a variant of the app."""
@@ -121,27 +131,3 @@ class Telemetry:
         A part is written `headrace.relay.published{topic=meetings}`; `headrace.telemetry.read` takes it to pieces.
         """
         return snapshot(self.counts, list(self.labelled.items()))
-
-    def info(self, text: str, **fields: object) -> None:
-        """Log at INFO; fields become attributes of the record, under `headrace`."""
-        self._log(logging.INFO, text, fields)
-
-    def warning(self, text: str, **fields: object) -> None:
-        """Log at WARNING: something that a person should know of."""
-        self._log(logging.WARNING, text, fields)
-
-    def error(self, text: str, error: BaseException | None = None, **fields: object) -> None:
-        """Log at ERROR, with the traceback of `error`."""
-        self._log(logging.ERROR, text, fields, error)
-
-    def _log(
-        self, level: int, text: str, fields: dict[str, object], error: BaseException | None = None
-    ) -> None:
-        if self.logger.isEnabledFor(level):
-            self.logger.log(
-                level,
-                text,
-                exc_info=error,
-                extra={"headrace": {"app": self.app, **fields}},
-                stacklevel=3,
-            )

@@ -251,7 +251,8 @@ COUNTERS: Final = {
         (_A.HANDLER, _A.MESSAGE),
     ),
     Count.HANDLER_FAILED: (
-        "runs of a handler that raised: of consumed and after-commit handlers in any case, of all if `observe_sends` is on",
+        "runs of a handler that raised or took too long: of consumed and after-commit handlers in any case, of all if "
+        "`observe_sends` is on",
         (_A.HANDLER, _A.MESSAGE, _A.ERROR_TYPE),
     ),
     Count.RAISED: ("events that handlers raised, if `observe_sends` is on", (_A.EVENT, _A.HANDLER)),
@@ -295,9 +296,9 @@ COUNTERS: Final = {
     Count.PULSE_MISSED: ("times that the process could not tell the storage what it does", ()),
     Count.GAUGES_MISSED: ("outages that paused the reading of gauges", ()),
     Count.DRAIN_CUT: ("stops that did not end within their deadline", ()),
-    Count.REDRIVEN: ("dead letters that were redriven", ()),
-    Count.DROPPED: ("dead letters that were dropped", ()),
-    Count.EDITED: ("dead letters whose body was edited", ()),
+    Count.REDRIVEN: ("dead letters that were redriven", (_A.QUEUE, _A.DESTINATION)),
+    Count.DROPPED: ("dead letters that were dropped", (_A.QUEUE, _A.DESTINATION)),
+    Count.EDITED: ("dead letters whose body was edited", (_A.QUEUE, _A.DESTINATION)),
 }
 """What each count counts, and its attributes."""
 

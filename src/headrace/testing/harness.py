@@ -24,6 +24,7 @@ from headrace.errors import BindingError, DrainTimeout
 from headrace.messages import Answered
 from headrace.notifications import notification_of
 from headrace.storage import Storage
+from headrace.telemetry import LogEvent
 from headrace.testing.answers import Answer, asked
 from headrace.testing.bypass import Guard
 from headrace.testing.clock import VirtualClock
@@ -348,8 +349,9 @@ class Harness:
         except Exception as error:
             # The test is over, and says what it has to say; what stays is in nobody's way.
             self._app.telemetry.warning(
+                LogEvent.HARNESS_NOT_REMOVED,
                 f"What the harness made on {hidden(url)} could not be removed ({type(error).__name__}: {error}); it begins with "
-                f"{read_url(url).settings['prefix']!r}."
+                f"{read_url(url).settings['prefix']!r}.",
             )
 
 

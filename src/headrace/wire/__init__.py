@@ -7,13 +7,13 @@ Source: CloudEvents 1.0.2, its protocol bindings for Kafka, AMQP, NATS and HTTP.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
 from headrace.envelope import Envelope, Message, attributes, from_attributes
 from headrace.errors import EnvelopeError
+from headrace.telemetry import Logbook, LogEvent
 from headrace.text import forbidden_character
 from headrace.wire.headers import header_text, percent_decoded, percent_encoded, to_headers
 from headrace.wire.structured import read_structured
@@ -90,7 +90,7 @@ class WireFormat:
         self._prefixes = tuple(one.lower() for one in (prefix, *also))
         self._names = _Names(self._prefixes)
         self._foreign = foreign
-        self._unreadable = unreadable or logging.getLogger("headrace").warning
+        self._unreadable = unreadable
         self._reported: set[tuple[str, str]] = set()
 
     def message(self, raw: Raw) -> Message:
@@ -162,10 +162,20 @@ class WireFormat:
         reason = _printable(reason)[:_REASON_CHARACTERS]
         if (raw.topic, kind) not in self._reported:
             self._reported.add((raw.topic, kind))
-            self._unreadable(
+            text = (
                 f"The message at {place} cannot be read and is passed over: {reason} Others of topic {raw.topic!r} that are "
                 "unreadable for the same kind of reason are counted and not logged."
             )
+            if self._unreadable is not None:
+                self._unreadable(text)
+            else:
+                Logbook().warning(
+                    LogEvent.MESSAGE_UNREADABLE,
+                    text,
+                    topic=raw.topic,
+                    partition=raw.partition,
+                    position=raw.position,
+                )
         envelope = Envelope(
             id=place,
             source=f"broker:{raw.topic}",

@@ -14,12 +14,13 @@ from headrace.drivers.kafka.names import server_name
 from headrace.drivers.kafka.publisher import PREFIX, Publisher
 from headrace.drivers.kafka.reader import GroupReader
 from headrace.drivers.kafka.records import Records
-from headrace.drivers.kafka.settings import LOGGER, Sasl, Settings, Tls, Value, servers_of
+from headrace.drivers.kafka.settings import LOG, Sasl, Settings, Tls, Value, servers_of
 from headrace.drivers.kafka.topology import Found, Topology
 from headrace.drivers.kafka.url import from_url
 from headrace.drivers.listeners import Listeners
 from headrace.drivers.users import Users
 from headrace.errors import BrokerUnavailable
+from headrace.telemetry import LogEvent
 
 if TYPE_CHECKING:
     from headrace.envelope import Envelope, Message
@@ -301,7 +302,11 @@ class KafkaBroker:
 
     def _learn(self, topic: str, found: Found) -> None:
         if topic not in self._counts and found.copies < 2:
-            LOGGER.info("Topic %r has one copy: it is lost with the disk of its server.", topic)
+            LOG.info(
+                LogEvent.KAFKA_ONE_COPY,
+                f"Topic {topic!r} has one copy: it is lost with the disk of its server.",
+                topic=topic,
+            )
         self._counts[topic] = found.partitions
 
     def _forget(self, topic: str) -> None:

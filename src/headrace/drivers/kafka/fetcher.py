@@ -19,8 +19,9 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from headrace.drivers.kafka.settings import LOGGER, Settings
+from headrace.drivers.kafka.settings import LOG, LOGGER, Settings
 from headrace.errors import ConfigurationError
+from headrace.telemetry import LogEvent
 
 if TYPE_CHECKING:
     from confluent_kafka import Message as Record
@@ -139,9 +140,14 @@ class Fetcher:
                 self._obey(consumer)
                 self._poll(consumer)
             self._obey(consumer)
-        except Exception:
+        except Exception as error:
             # Nobody's known fault. A new fetcher takes its place at the next read.
-            LOGGER.exception("A consumer of group %r ended and is made anew.", self._group)
+            LOG.error(
+                LogEvent.KAFKA_CONSUMER_ENDED,
+                f"A consumer of group {self._group!r} ended and is made anew.",
+                error,
+                group=self._group,
+            )
         finally:
             # Commits under way get as long as a request may take.
             until = time.monotonic() + self._settings.timeout_seconds
@@ -171,7 +177,14 @@ class Fetcher:
             try:
                 command(consumer)
             except KafkaException as error:
-                LOGGER.warning("A consumer of group %r: %s", self._group, error)
+                self._warn(error)
+
+    def _warn(self, error: KafkaException) -> None:
+        LOG.warning(
+            LogEvent.KAFKA_CONSUMER_FAILED,
+            f"A consumer of group {self._group!r}: {error}",
+            group=self._group,
+        )
 
     def _poll(self, consumer: Consumer) -> None:
         if self._holding or not self._generations:
@@ -190,7 +203,7 @@ class Fetcher:
                 # Whatever is there already, without waiting for more.
                 records += consumer.consume(_MOST_RECORDS, 0.0)
         except KafkaException as error:
-            LOGGER.warning("A consumer of group %r: %s", self._group, error)
+            self._warn(error)
         if records:
             self._tell(self._take, self._generations, records)
 

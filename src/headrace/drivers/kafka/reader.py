@@ -10,7 +10,8 @@ from confluent_kafka import KafkaError
 
 from headrace.drivers.kafka.feed import Feed
 from headrace.drivers.kafka.fetcher import Fetcher, Generations
-from headrace.drivers.kafka.settings import LOGGER, Settings
+from headrace.drivers.kafka.settings import LOG, Settings
+from headrace.telemetry import LogEvent
 
 if TYPE_CHECKING:
     from confluent_kafka import Message as Record
@@ -170,13 +171,17 @@ class GroupReader:
             feed.error = error.str()
             return
         if _NO_COMMITTED not in error.str().lower():
-            LOGGER.warning(
-                "Group %r cannot go on at offset %s of %s/%d: the servers do not have it (%s). Older messages were deleted by "
-                "the topic's retention, or the topic was made anew. It goes on with the earliest message that there is.",
-                self._group,
-                "stored by the servers" if feed.start is None else feed.start,
-                *place,
-                error.str(),
+            topic, partition = place
+            offset = "stored by the servers" if feed.start is None else feed.start
+            LOG.warning(
+                LogEvent.KAFKA_POSITION_GONE,
+                f"Group {self._group!r} cannot go on at offset {offset} of {topic}/{partition}: the servers do not have it "
+                f"({error.str()}). Older messages were deleted by the topic's retention, or the topic was made anew. It goes "
+                "on with the earliest message that there is.",
+                group=self._group,
+                topic=topic,
+                partition=partition,
+                position=feed.start,
             )
         self._generation += 1
         feed.generation = self._generation

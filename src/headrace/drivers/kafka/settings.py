@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from headrace.errors import ConfigurationError
+from headrace.telemetry import Logbook, LogEvent
 
 Value = str | int | float | bool | Callable[..., object]
 """A setting of librdkafka: text, a number, a truth value, or a callback such as `oauth_cb`."""
@@ -67,6 +68,9 @@ class _WorthTelling(logging.Filter):
         self._told: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if hasattr(record, "headrace"):
+            return True  # the driver's own
+        record.headrace = {"event": LogEvent.KAFKA_CLIENT.value}
         text = record.getMessage()
         if "enable.gapless.guarantee is experimental" in text:
             return False
@@ -83,7 +87,10 @@ class _WorthTelling(logging.Filter):
         return True
 
 
-LOGGER: Final = logging.getLogger("headrace.kafka")
+LOG: Final = Logbook("headrace.kafka")
+"""What the driver has to say."""
+
+LOGGER: Final = LOG.logger
 """Where the client library's own log goes."""
 LOGGER.addFilter(_WorthTelling())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Final, cast
 from headrace.broker import PARTITIONS, Topic, stable_hash
 from headrace.drivers.nats.link import API, ApiError
 from headrace.errors import BrokerUnavailable, ConfigurationError, TopicMismatch, TopicNotFound
+from headrace.telemetry import Logbook, LogEvent
 
 if TYPE_CHECKING:
     from headrace.drivers.nats.link import Link
@@ -110,11 +110,11 @@ class Topology:
             )
         if config.get("storage") == "memory" and stream not in self._warned:
             self._warned.add(stream)
-            logging.getLogger("headrace").warning(
-                "Stream %r of topic %r keeps messages in memory: they are lost when the server ends. Make it with "
-                "--storage file.",
-                stream,
-                topic,
+            Logbook().warning(
+                LogEvent.NATS_IN_MEMORY,
+                f"Stream {stream!r} of topic {topic!r} keeps messages in memory: they are lost when the server ends. Make it "
+                "with --storage file.",
+                topic=topic,
             )
 
     async def behind(self, link: Link, topic: str, subject: str, sequence: int) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 from typing import Final
 
 from pamqp.header import ContentHeader
 from yarl import URL
+
+from headrace.telemetry import Logbook, LogEvent
 
 _CONTENT_HEADER: Final = b"\x02"
 _FIXED_BYTES: Final = 12
@@ -18,7 +19,7 @@ _CONTENT_TYPE: Final = 0x8000
 _CONTENT_ENCODING: Final = 0x4000
 _HEADERS: Final = 0x2000
 
-_LOG: Final = logging.getLogger("headrace")
+_LOG: Final = Logbook()
 
 
 class FrameStream(asyncio.StreamReader):
@@ -55,9 +56,9 @@ def _decodable(frame: bytes) -> bytes:
         ContentHeader().unmarshal(frame[:-1])
     except Exception as error:
         _LOG.warning(
-            "A message on RabbitMQ has properties that cannot be decoded (%s): they are taken as none, and the message is passed "
-            "over unless `foreign` knows it.",
-            error,
+            LogEvent.RABBITMQ_UNDECODABLE,
+            f"A message on RabbitMQ has properties that cannot be decoded ({error}): they are taken as none, and the message is "
+            "passed over unless `foreign` knows it.",
         )
         # No flag says that there are properties. The frame keeps its length, which its head has told.
         return frame[:_FIXED_BYTES] + bytes(len(frame) - _FIXED_BYTES - 1) + frame[-1:]
