@@ -9,10 +9,15 @@ from functools import cache
 from typing import Literal
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from engines.install import install_debian
 from engines.missing import EngineMissing
+
+SECONDS = 25
+"""How long a page may take: machines of CI are busy."""
+
+expect.set_options(timeout=SECONDS * 1000)
 
 FLAGS = (
     "--headless",
@@ -83,7 +88,7 @@ async def page_of(
         java_script_enabled=script,
         reduced_motion="reduce",
     )
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(SECONDS * 1000)
     try:
         yield Watched(await context.new_page())
     finally:
