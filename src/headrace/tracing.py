@@ -134,7 +134,7 @@ class _Publishing:
         for span in [*self._spans, *([self._call] if self._call is not None else [])]:
             if error is not None:
                 self._tracing.failed(span, error)
-            span.end()
+            self._tracing.end(span)
 
 
 def attributes_of(tracing: Tracing, message: Message) -> dict[str, str | int]:
@@ -199,7 +199,7 @@ async def receive(
         links=[one for one in published if one is not None],
         start_time=began_ns,
     )
-    span.end()
+    tracing.end(span)
     return received, span.get_span_context()
 
 
@@ -233,7 +233,7 @@ async def settle(
         if tracing is not None and span is not None:
             if error is not None:
                 tracing.failed(span, error)
-            span.end()
+            tracing.end(span)
         if metering is not None:
             seconds = time.perf_counter() - began
             metering.operation("settle", "settle", system, topic, group, seconds, error)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 
 from headrace import (
@@ -407,6 +408,42 @@ async def test_a_publish_that_fails_is_seen() -> None:
     assert first.status.status_code is StatusCode.ERROR
     assert last.status.status_code is StatusCode.UNSET
     assert told.path(first) == told.path(last) == ["send Join", "publish meetings"]
+
+
+class Failing(SpanProcessor):
+    """A user's own processor: SDKs pass on what one raises to who starts or ends a span."""
+
+    def __init__(self, at: str) -> None:
+        self._at = at
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        if self._at == "start":
+            raise RuntimeError("no start")
+
+    def on_end(self, span: Any) -> None:
+        if self._at == "end":
+            raise RuntimeError("no end")
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+async def test_what_an_sdk_raises_disturbs_nothing(
+    at: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A send and a message succeed though a span processor fails; it is logged once (G4, G13)."""
+    told = Collected()
+    told.tracers.add_span_processor(Failing(at))
+    heard: list[str] = []
+
+    async def hear(event: Announced) -> None:
+        heard.append(event.user)
+
+    app = told.watch(flow((Announced, hear), storage=MemoryStorage()))
+    async with app:
+        assert await app.send(Join()) == "u1"
+        await app.settle()
+        assert (await app.status()).relay is not None
+    assert heard == ["u1"]
+    assert caplog.text.count("The OpenTelemetry SDK, or what is plugged into it") == 1
 
 
 async def test_an_sdk_of_the_process_is_found() -> None:

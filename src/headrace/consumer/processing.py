@@ -198,7 +198,7 @@ class _One:
                 self._span.set_attribute(Attribute.OUTCOME, self.outcome)
             if self.error is not None:
                 telemetry.tracing.failed(self._span, self.error)
-            self._span.end(self._stopped_ns)
+            telemetry.tracing.end(self._span, self._stopped_ns)
         if telemetry.metering is not None:
             seconds = self._seconds
             telemetry.metering.processed(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary, WeakSet
 
 from headrace.telemetry.counts import Count, Labels
+from headrace.telemetry.faults import SdkFaults
 from headrace.telemetry.names import (
     BUCKETS,
     DURATIONS,
@@ -29,6 +30,8 @@ from headrace.telemetry.providers import error_type, version
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Histogram, MeterProvider, Observation
 
+    from headrace.telemetry.log import Logbook
+
 Found = tuple[tuple[str, str], ...]
 """Attributes and their values, sorted: what a number is of."""
 
@@ -42,6 +45,7 @@ class Metering:
     Args:
         provider: of meters.
         app: the app's name.
+        log: where errors of the SDK are told; they disturb nobody.
         counts: its counts, and those with labels.
     """
 
@@ -49,6 +53,7 @@ class Metering:
         self,
         provider: MeterProvider,
         app: str,
+        log: Logbook,
         counts: Counter[Count],
         labelled: Counter[tuple[Count, Labels]],
     ) -> None:
@@ -58,6 +63,7 @@ class Metering:
         instruments.sources.add(self)
         self._histograms = instruments.histograms
         self._app = app
+        self._faults = SdkFaults(log)
         self._counts = counts
         self._labelled = labelled
         self.gauges: Reading = {}
@@ -128,7 +134,10 @@ class Metering:
         attributes[Attribute.APP] = self._app
         if error is not None:
             attributes[Attribute.ERROR_TYPE] = error_type(error)
-        self._histograms[metric].record(seconds, attributes)
+        try:
+            self._histograms[metric].record(seconds, attributes)
+        except Exception as fault:
+            self._faults.took(fault)
 
     def observed(self, metric: Metric) -> Iterable[tuple[Found, float]]:
         """The numbers of a count or gauge now."""

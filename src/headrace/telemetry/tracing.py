@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from headrace.telemetry.faults import SdkFaults
 from headrace.telemetry.names import HANDLE, SCHEMA, SCOPE, SEND, Attribute, SpanName
 from headrace.telemetry.providers import error_type, version
 
@@ -14,20 +15,25 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, SpanContext, TracerProvider
 
+    from headrace.telemetry.log import Logbook
+
 Attributes = Mapping[str, str | int]
 """What a span is given at its start; samplers see it."""
 
 
 class Tracing:
-    """Makes the spans of one app.
+    """Makes the spans of one app. What the SDK raises is logged, and disturbs nobody.
 
     Args:
         provider: of tracers.
         app: the app's name.
+        log: where errors of the SDK are told.
         keys: write the keys of messages into spans; they may be personal, so only when asked.
     """
 
-    def __init__(self, provider: TracerProvider, app: str, *, keys: bool = False) -> None:
+    def __init__(
+        self, provider: TracerProvider, app: str, log: Logbook, *, keys: bool = False
+    ) -> None:
         # Here, because `import headrace` imports nothing of OpenTelemetry.
         from opentelemetry import trace
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -36,6 +42,7 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
         self._tracer = provider.get_tracer(SCOPE, version(), schema_url=SCHEMA)
         self._app = app
+        self._faults = SdkFaults(log)
         self.keys = keys
         self.received_in: ContextVar[SpanContext | None] = ContextVar(
             "headrace_received_in", default=None
@@ -52,7 +59,7 @@ class Tracing:
         links: Sequence[SpanContext] = (),
         start_time: int | None = None,
     ) -> Span:
-        """Start a span; whoever asked for it ends it.
+        """Start a span; whoever asked for it calls `end`.
 
         Args:
             name: which kind.
@@ -67,14 +74,25 @@ class Tracing:
             found[Attribute.OPERATION_NAME] = name.operation
             found[Attribute.OPERATION_TYPE] = name.type
         found.update(attributes)
-        return self._tracer.start_span(
-            name.of(what),
-            parent,
-            self._trace.SpanKind[name.kind],
-            found,
-            [self._trace.Link(one) for one in links],
-            start_time,
-        )
+        try:
+            return self._tracer.start_span(
+                name.of(what),
+                parent,
+                self._trace.SpanKind[name.kind],
+                found,
+                [self._trace.Link(one) for one in links],
+                start_time,
+            )
+        except Exception as error:
+            self._faults.took(error)
+            return self._trace.INVALID_SPAN
+
+    def end(self, span: Span, at: int | None = None) -> None:
+        """End a span, now or at a time in nanoseconds since the epoch."""
+        try:
+            span.end(at)
+        except Exception as error:
+            self._faults.took(error)
 
     @contextmanager
     def current(self, span: Span) -> Generator[Span, None, None]:
@@ -112,17 +130,20 @@ class Tracing:
             self.failed(span, error)
             raise
         finally:
-            span.end()
+            self.end(span)
 
     def failed(self, span: Span, error: BaseException | str) -> None:
         """Write an error into a span: an exception with its traceback, or what a broker said."""
-        if isinstance(error, str):
-            span.set_attribute(Attribute.ERROR_TYPE, "rejected")
-            span.set_status(self._trace.StatusCode.ERROR, error)
-            return
-        span.record_exception(error)
-        span.set_attribute(Attribute.ERROR_TYPE, error_type(error))
-        span.set_status(self._trace.StatusCode.ERROR, f"{type(error).__name__}: {error}")
+        try:
+            if isinstance(error, str):
+                span.set_attribute(Attribute.ERROR_TYPE, "rejected")
+                span.set_status(self._trace.StatusCode.ERROR, error)
+                return
+            span.set_attribute(Attribute.ERROR_TYPE, error_type(error))
+            span.record_exception(error)
+            span.set_status(self._trace.StatusCode.ERROR, f"{type(error).__name__}: {error}")
+        except Exception as fault:  # also of an error that cannot be written as text
+            self._faults.took(fault)
 
     def carried_by(self, span: Span) -> tuple[str | None, str | None]:
         """`traceparent` and `tracestate` by which others continue a span; None if it has none."""
