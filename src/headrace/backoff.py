@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from headrace.telemetry import Count, LogEvent
+from headrace.text import said_by
 
 if TYPE_CHECKING:
     from headrace.telemetry import Telemetry
@@ -122,7 +123,7 @@ class Outage:
             return
         self._telemetry.tally(self._count, self._labels)
         text = (
-            f"{self._what} is paused by {type(error).__name__}: {error}; it tries again, at growing "
+            f"{self._what} is paused by {type(error).__name__}: {said_by(error)}; it tries again, at growing "
             "intervals, and nothing is lost."
         )
         begun, fields = self._events[0], dict(self._labels)

@@ -13,6 +13,7 @@ from headrace.errors import ConfigurationError
 from headrace.repairs import note_repair
 from headrace.storage import AuditNote, DeadErrors, Failure, group_queue
 from headrace.telemetry import Count, about
+from headrace.text import keepable
 
 if TYPE_CHECKING:
     from headrace.envelope import Envelope
@@ -297,7 +298,7 @@ class DeadLetters:
         return sorted(found, key=_position)[:limit]
 
     def _audit(self, by: str, action: str, detail: str) -> AuditNote:
-        return AuditNote(self._telemetry.app, by, action, detail)
+        return AuditNote(self._telemetry.app, keepable(by), action, keepable(detail))
 
 
 _Place = tuple[str | None, str | None]

@@ -1,4 +1,4 @@
-"""Which characters the text of a message's attributes may have."""
+"""Which characters text may have: the attributes of messages, and what is kept for people."""
 
 from __future__ import annotations
 
@@ -20,3 +20,22 @@ def forbidden_character(text: str) -> str | None:
         return None
     found = _FORBIDDEN.search(text)
     return found[0] if found is not None else None
+
+
+def keepable(text: str) -> str:
+    """Text as every database, and JSON, can keep it: NUL and lone surrogates are written as escapes.
+
+    PostgreSQL refuses NUL in a text, and nothing encodes a lone surrogate as UTF-8. A message whose error quotes one, of its
+    own payload perhaps, could not be stored as a dead letter, and would stop its partition.
+    """
+    if "\x00" in text:
+        text = text.replace("\x00", "\\x00")
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def said_by(error: BaseException) -> str:
+    """What an exception says, `keepable`; also of one whose `str()` raises."""
+    try:
+        return keepable(str(error))
+    except Exception as failed:
+        return f"<str() of it raised {type(failed).__name__}>"

@@ -26,6 +26,7 @@ from headrace.runners import EventRunner
 from headrace.signatures import stable_name
 from headrace.storage import Backlog, Storage, Transaction, after_queue
 from headrace.subscriptions import Subscription
+from headrace.text import said_by
 from headrace.tracing import traced
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ class Deliveries:
             running=worker is not None,
             partitions=worker.partitions if worker is not None else (),
             in_memory=worker.in_memory if worker is not None else 0,
-            last_error=f"{type(error).__name__}: {error}" if error is not None else None,
+            last_error=f"{type(error).__name__}: {said_by(error)}" if error is not None else None,
             backlog=await self._storage.backlog(self.queue),
         )
 

@@ -11,6 +11,7 @@ from headrace.errors import StorageBusy
 from headrace.health import Health
 from headrace.leases import named
 from headrace.storage import outbox_queue
+from headrace.text import said_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +81,7 @@ class Probe:
         if isinstance(error, StorageBusy):
             return  # it is there, and somebody writes
         if task.cancelled() or error is not None:
-            failing.append(f"The storage cannot be used: {type(error).__name__}: {error}")
+            failing.append(f"The storage cannot be used: {type(error).__name__}: {said_by(error)}")
             return
         for stored in task.result():
             unsent.extend(self._late(stored))

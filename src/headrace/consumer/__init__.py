@@ -18,6 +18,7 @@ from headrace.consumer.topic import TopicConsumer
 from headrace.errors import ConfigurationError
 from headrace.leases import clock
 from headrace.storage import group_queue
+from headrace.text import said_by
 from headrace.tracing import system_of
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Consumer:
             group=self.group,
             partitions={one.topic: one.partitions for one in self._consumers},
             in_memory=sum(one.in_memory for one in self._consumers),
-            last_error=f"{type(errors[0]).__name__}: {errors[0]}" if errors else None,
+            last_error=f"{type(errors[0]).__name__}: {said_by(errors[0])}" if errors else None,
         )
 
     @property

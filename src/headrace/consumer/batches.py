@@ -10,6 +10,7 @@ from headrace.consumer.processing import Batch
 from headrace.errors import HandlerCancelled, HandlerTimeout
 from headrace.storage import State, Verdict
 from headrace.telemetry import Count, LogEvent
+from headrace.text import said_by
 from headrace.worker import contention
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class Batches:
         work.telemetry.info(
             LogEvent.BATCH_SPLIT,
             f"A batch of {size} messages of topic {work.topic!r} was rolled back in group {work.group!r} by "
-            f"{type(error).__name__}: {error}. Its messages are handled again, one by one.",
+            f"{type(error).__name__}: {said_by(error)}. Its messages are handled again, one by one.",
             group=work.group,
             topic=work.topic,
             partition=lease.partition,

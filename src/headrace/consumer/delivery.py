@@ -13,6 +13,7 @@ from headrace.errors import HandlerCancelled, HandlerTimeout
 from headrace.storage import Failure
 from headrace.subscriptions import qualified_name
 from headrace.telemetry import about
+from headrace.text import keepable, said_by
 from headrace.worker import cancelled, infrastructure
 
 if TYPE_CHECKING:
@@ -216,11 +217,11 @@ class Work:
 
 def failure_of(error: BaseException) -> Failure:
     """An error as storage keeps it for people."""
-    text = "".join(traceback.format_exception(error))
+    text = keepable("".join(traceback.format_exception(error)))
     # The end of a traceback tells where it happened.
     return Failure(
-        qualified_name(type(error))[:_TYPE_CHARACTERS],
-        str(error)[:_MESSAGE_CHARACTERS],
+        keepable(qualified_name(type(error)))[:_TYPE_CHARACTERS],
+        said_by(error)[:_MESSAGE_CHARACTERS],
         text[-_TRACEBACK_CHARACTERS:],
     )
 

@@ -11,6 +11,7 @@ from headrace.consumer.processing import became, processing
 from headrace.storage import Failure, State, Verdict
 from headrace.subscriptions import qualified_name
 from headrace.telemetry import Count, LogEvent
+from headrace.text import said_by
 
 if TYPE_CHECKING:
     from headrace.broker import Received
@@ -215,7 +216,7 @@ def report_dead(
     became(work, message, Count.DEAD, error)
     work.telemetry.error(
         LogEvent.DEAD,
-        f"{work.called(message)} is a dead letter after {attempts} attempts: {type(error).__name__}: {error}. "
+        f"{work.called(message)} is a dead letter after {attempts} attempts: {type(error).__name__}: {said_by(error)}. "
         f"{_behind(message, 'Later messages of its key are held behind it; redrive', 'Redrive')} it when the cause is mended, "
         "or drop it with a reason.",
         error,
@@ -234,7 +235,7 @@ def report_retry(
     became(work, message, Count.RETRIED, error)
     work.telemetry.warning(
         LogEvent.RETRIED,
-        f"{work.called(message)} failed (attempt {attempts} of {most}): {type(error).__name__}: {error}. "
+        f"{work.called(message)} failed (attempt {attempts} of {most}): {type(error).__name__}: {said_by(error)}. "
         f"It is tried again in {delay:.3g} s; {_behind(message, 'later messages of its key wait, ', '')}all others go "
         "on.",
         **work.fields_of(message),

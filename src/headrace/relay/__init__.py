@@ -24,6 +24,7 @@ from headrace.leases import Leases, clock
 from headrace.relay.pauses import TopicPauses
 from headrace.storage import Failure, State, outbox_queue
 from headrace.telemetry import Count, LogEvent, about
+from headrace.text import keepable, said_by
 from headrace.topics import ensure_topic
 from headrace.tracing import publish
 from headrace.worker import Worker, infrastructure
@@ -136,7 +137,7 @@ class Relay:
             partitions=tuple(sorted(self._leases.held())),
             published=self._published,
             paused_topics=self._pauses.current(),
-            last_error=None if error is None else f"{type(error).__name__}: {error}",
+            last_error=None if error is None else f"{type(error).__name__}: {said_by(error)}",
         )
 
     async def backlog(self) -> Backlog:
@@ -338,7 +339,7 @@ class Relay:
                 row,
                 state=State.DEAD,
                 attempts=row.attempts + 1,
-                failure=Failure(error, reason[:2000]),
+                failure=Failure(error, keepable(reason)[:2000]),
             )
         except LeaseLost:
             self._leases.lost(lease)
