@@ -9,7 +9,12 @@ import pytest
 
 from headrace.broker import PARTITIONS, Reading, Topic
 from headrace.drivers.rabbitmq.names import Names
-from headrace.errors import ConfigurationError, TopicMismatch, TopicNotFound
+from headrace.errors import (
+    BrokerUnavailable,
+    ConfigurationError,
+    TopicMismatch,
+    TopicNotFound,
+)
 from headrace.testing.conformance.samples import message
 from tests.unit.drivers_rabbitmq.place import Place, read
 
@@ -133,3 +138,13 @@ def test_reserved_names_are_escaped() -> None:
     assert Names().exchange("amq.direct") == "+61mq.direct"
     assert Names("my-").exchange("amq.direct") == "my-amq.direct"
     assert Names().queue("a.b", "c.d", 3) == "a+2Eb.c.d.3"
+
+
+async def test_a_virtual_host_that_is_not_there_is_told_in_words(place: Place) -> None:
+    """What the client shows of it is the address of an object (G13)."""
+    broker = place.broker(url=f"{place.url.rstrip('/')}/no-such-host")
+    with pytest.raises(
+        BrokerUnavailable, match=r"the server refuses the virtual host: .*virtual\s"
+    ) as told:
+        await broker.start(None)
+    assert "object at" not in str(told.value)

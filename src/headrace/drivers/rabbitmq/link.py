@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 import aiormq
 from aiormq.connection import TransportFactory
-from aiormq.exceptions import AMQPError
+from aiormq.exceptions import AMQPError, InvalidFrameError
 from yarl import URL
 
 from headrace.backoff import Backoff
@@ -120,8 +120,8 @@ class Link:
                 self._failure = None
                 return connection
         text = (
-            f"RabbitMQ cannot be reached ({'; '.join(failures)}). Is the server up, and are address, user and password right? "
-            "It is tried again when it is needed."
+            f"RabbitMQ cannot be reached ({'; '.join(failures)}). Is the server up, and are address, user, password and virtual "
+            "host right? It is tried again when it is needed."
         )
         now = asyncio.get_running_loop().time()
         self._failure = (now + self._backoff.next(), text, last)
@@ -226,4 +226,8 @@ def describe(error: BaseException, timeout_seconds: float) -> str:
         return "the connection is gone"
     if isinstance(error, TimeoutError):
         return f"no answer within {timeout_seconds:g} s"
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    if isinstance(error, InvalidFrameError) and "Connection.OpenOk" in text:
+        # The client shows what it got, and drops what the server said in it.
+        return "the server refuses the virtual host: it does not exist, or the user may not use it"
+    return text

@@ -15,7 +15,7 @@ from sqlalchemy.util.concurrency import greenlet_spawn
 from headrace.drivers.sql.link import Link
 from headrace.drivers.sql.mysql.statements import MysqlStatements
 from headrace.drivers.sql.postgresql.statements import PostgresStatements
-from headrace.drivers.sql.sqlstate import refused
+from headrace.drivers.sql.sqlstate import refused, text_of
 from headrace.drivers.sql.statements import Statements
 from headrace.drivers.sql.steps import CommitFailed, Compiled, Outcome, Step
 from headrace.drivers.sql.turn import Turn
@@ -276,6 +276,12 @@ class Database:
         original = context.original_exception
         cut = not isinstance(original, Exception)
         translated = self.dialect.translate(original)
+        if context.connection is None and not cut and not self.dialect.one_writer:
+            # There is no connection yet. Whatever it is, it is no fault of a statement, and of no message.
+            translated = translated or StorageUnavailable(
+                f"the database lets nobody in: {text_of(original)}. Look whether the server runs, whether user, password and"
+                " database of the storage's URL are right, and whether the database was made"
+            )
         unit = self._units.get(context.connection) if context.connection is not None else None
         if unit is not None:
             shown = translated or context.sqlalchemy_exception or original
