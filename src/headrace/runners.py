@@ -211,7 +211,7 @@ def _await(source: _Source, assign: str, call: str, watched: Watched) -> None:
         return
     source.add(
         f"try: {assign}await {call}",
-        "except Exception as failure:",
+        "except BaseException as failure:",  # a time-out cancels
         f"    {source.name('failed', watched.failed)}(failure)",
         "    raise",
     )

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
+from contextvars import ContextVar
 from typing import Any, cast
 
 from msgspec import Struct
 
 from headrace.bindings import Binding
 from headrace.causes import callers_trace
+from headrace.errors import HandlerCancelled, HandlerTimeout
 from headrace.messages import Event
 from headrace.middleware import Middleware, Next
 from headrace.signatures import stable_name
 from headrace.subscriptions import qualified_name
 from headrace.telemetry import Count, Telemetry
+
+time_is_over: ContextVar[Callable[[], bool] | None] = ContextVar(
+    "headrace_time_is_over", default=None
+)
+"""Set while a consumed message is handled: tells whether its time-out has struck."""
 
 Around = Callable[[Awaitable[Any]], Awaitable[Any]]
 """Awaits the call of a handler and answers what it answered."""
@@ -32,7 +40,7 @@ class Watched(Struct, frozen=True):
 
     around: Around | None = None
     raised: Callable[[Sequence[Event]], None] | None = None
-    failed: Callable[[Exception], None] | None = None
+    failed: Callable[[BaseException], None] | None = None
 
 
 Watch = Callable[[Binding], Watched]
@@ -114,15 +122,32 @@ def sends(telemetry: Telemetry) -> Middleware:
 _NOTHING = nullcontext()
 
 
-def _failed(telemetry: Telemetry, binding: Binding) -> Callable[[Exception], None]:
+def _failed(telemetry: Telemetry, binding: Binding) -> Callable[[BaseException], None]:
     handler, message = stable_name(binding.handler), stable_name(binding.message)
 
-    def failed(error: Exception) -> None:
+    def failed(error: BaseException) -> None:
+        kind = _kind_of(error)
+        if kind is None:
+            return
         labels = (
-            ("error", qualified_name(type(error))),
+            ("error", qualified_name(kind)),
             ("handler", handler),
             ("message", message),
         )
         telemetry.tally(Count.HANDLER_FAILED, labels)
 
     return failed
+
+
+def _kind_of(error: BaseException) -> type[BaseException] | None:
+    """What a handler failed of; None if it was only stopped: by a shutdown, or by who called it."""
+    over = time_is_over.get()
+    # First, because a driver whose statement was cut by the time-out reports a lost connection.
+    if over is not None and over():
+        return HandlerTimeout
+    if isinstance(error, Exception):
+        return type(error)
+    if over is None or not isinstance(error, asyncio.CancelledError):
+        return None
+    task = asyncio.current_task()
+    return HandlerCancelled if task is not None and not task.cancelling() else None

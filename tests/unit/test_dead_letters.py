@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
 
 from headrace.dead_letters import PAGE, DeadLetter, DeadLetters
 from headrace.errors import ConfigurationError, DecodeError
-from headrace.storage import Failure, Lease, State, group_queue, outbox_queue
-from headrace.telemetry import Count
+from headrace.storage import AuditNote, Failure, Lease, State, group_queue, outbox_queue
+from headrace.telemetry import Count, LogEvent
 from tests.unit.flow import Setting, message, number
 
 
@@ -116,6 +116,65 @@ async def test_all_of_a_group_are_redriven_at_once(office: Office) -> None:
     assert [letter.group for letter in await office.letters.list()] == ["h"]
     assert await office.letters.redrive_all() == 1
     assert await office.letters.redrive() == 0
+
+
+async def test_what_was_done_is_counted_by_place(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A rate of redrives tells of which queue and topic; the record of one place tells that too (G13)."""
+    await office.bury(2, queue=group_queue("g", "t"))
+    await office.bury(1, queue=outbox_queue("test"))
+    outbox = next(one for one in await office.letters.list() if one.group is None)
+    assert await office.letters.redrive_all(by="ann") == 3
+    assert {
+        dict(labels)["queue"]: amount
+        for (what, labels), amount in office.telemetry.labelled.items()
+        if what is Count.REDRIVEN and dict(labels)["topic"] == "t"
+    } == {"group:g/t": 2, outbox.queue: 1}
+    (several,) = details(caplog)
+    assert several == {
+        "event": LogEvent.REDRIVEN,
+        "app": "test",
+        "topic": "t",
+        "messages": 3,
+        "by": "ann",
+    }
+
+
+async def test_a_record_of_one_dead_letter_names_it(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever follows a message finds who edited it (G13)."""
+    await office.bury(1, queue=group_queue("g", "t"))
+    (letter,) = await office.letters.list()
+    await office.letters.edit(letter.position, b"{}")
+    assert dict(next(iter(office.telemetry.labelled))[1]) == {"queue": "group:g/t", "topic": "t"}
+    (edited,) = details(caplog)
+    assert edited["event"] == LogEvent.EDITED
+    assert (edited["group"], edited["topic"]) == ("g", "t")
+    assert (edited["message_id"], edited["position"]) == (letter.envelope.id, letter.position)
+
+
+async def test_those_that_somebody_else_redrove_are_counted_without_a_place(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The storage tells how many were dead letters still, not which: no part is told wrongly (G13)."""
+    await office.bury(2, queue=group_queue("g", "t"))
+    await office.bury(1, queue=outbox_queue("test"))
+    redrive = office.storage.redrive
+
+    async def late(positions: Sequence[int], *, audit: AuditNote | None = None) -> int:
+        await redrive(positions[:1])
+        return await redrive(positions, audit=audit)
+
+    monkeypatch.setattr(office.storage, "redrive", late)
+    assert await office.letters.redrive_all() == 2
+    assert office.telemetry.counts[Count.REDRIVEN] == 2
+    assert not office.telemetry.labelled
+
+
+def details(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
+    return [vars(record)["headrace"] for record in caplog.records]
 
 
 async def test_dropping_needs_a_reason(office: Office, caplog: pytest.LogCaptureFixture) -> None:

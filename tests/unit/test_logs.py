@@ -14,6 +14,7 @@ import structlog
 from headrace import Envelope, Events, Headrace, Retry, Subscription
 from headrace.drivers.memory import MemoryBroker, MemoryStorage
 from headrace.logs import FIELDS, ContextFilter, add_context
+from headrace.telemetry import LogEvent
 from tests.unit.heart import Announced, Join, make_app
 
 users = logging.getLogger("shop")
@@ -91,6 +92,12 @@ async def test_headraces_own_records_have_their_details_as_attributes(kept: Kept
         1,
     )
     assert dead.message_id == seating.message_id
+    assert dead.event_name == dead.headrace["event"] == LogEvent.DEAD
+    assert (dead.message_type, dead.correlation_id) == (
+        "meetings.announced.v1",
+        seating.correlation_id,
+    )
+    assert kept.one("is running").event_name == LogEvent.APP_STARTED
     for record in kept.records:
         assert all(hasattr(record, name) for name in FIELDS)
         assert record.message_id is not None
@@ -151,3 +158,4 @@ async def test_structlog_renders_headraces_records_with_their_details() -> None:
     assert dead["level"] == "error"
     assert (dead["group"], dead["attempts"], dead["app"]) == ("seating", 1, "meetings")
     assert dead["message_id"]
+    assert dead["event_name"] == LogEvent.DEAD

@@ -11,7 +11,7 @@ from headrace.consumer.window import Window
 from headrace.errors import ConfigurationError, StorageUnavailable
 from headrace.limits import Limits
 from headrace.subscriptions import Retry, Subscription
-from headrace.telemetry import Count, Telemetry
+from headrace.telemetry import Count, LogEvent, Telemetry
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,8 @@ def test_an_outage_is_logged_once_for_all_its_parts(caplog: pytest.LogCaptureFix
     """However many parts fail, and however often, one outage is one count and one record (G13)."""
     telemetry = Telemetry("test")
     caplog.set_level("INFO", logger="headrace")
-    outage = Outage("The work", Count.CONSUMER_PAUSED, telemetry, lambda _: True)
+    labels = {"group": "g", "topic": "t"}
+    outage = Outage("The work", Count.CONSUMER_PAUSED, telemetry, lambda _: True, labels)
     for part in ("a", "b", "a"):
         outage.failed(StorageUnavailable("away"), part)
     outage.over("a")
@@ -75,6 +76,9 @@ def test_an_outage_is_logged_once_for_all_its_parts(caplog: pytest.LogCaptureFix
     assert outage.error is None
     assert telemetry.counts[Count.CONSUMER_PAUSED] == 1
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    begun, over = (vars(record)["headrace"] for record in caplog.records)
+    assert begun == {"event": LogEvent.CONSUMER_PAUSED, "app": "test", **labels}
+    assert over == {"event": LogEvent.CONSUMER_RESUMED, "app": "test", **labels}
 
 
 def test_an_error_that_nobody_expects_is_logged_with_its_traceback(

@@ -1,11 +1,12 @@
 """Telemetry: what is counted, by which labels, and how counts are written."""
 
+import asyncio
 import logging
 from typing import Any
 
 import pytest
 
-from headrace import DomainEvent, EventHandler, Events, Limits
+from headrace import DomainEvent, EventHandler, Events, Limits, Retry, Subscription
 from headrace.consumer.dedup_window import DedupWindow
 from headrace.drivers.memory import MemoryBroker, MemoryStorage
 from headrace.envelope import Envelope, Message
@@ -149,6 +150,70 @@ async def test_the_flow_is_counted_by_topic_group_and_type() -> None:
     assert dict(failed)["handler"].endswith("seat")
     assert amount == 1
     assert counts.counts[Count.HANDLED] == 0
+
+
+async def test_a_handler_that_takes_too_long_has_failed() -> None:
+    """Section 2: a time-out cancels the handler, and is a failure of it like any other."""
+
+    async def seat(event: Announced) -> None:
+        await asyncio.Event().wait()
+
+    app = make_app(
+        (Join, raising(Announced())),
+        (Announced, seat),
+        storage=MemoryStorage(),
+        broker=MemoryBroker(),
+        subscriptions=[
+            Subscription(topics=["meetings"], timeout_seconds=0.01, retry=Retry(attempts=1))
+        ],
+    )
+    async with app:
+        await app.send(Join())
+        await app.settle()
+    ((failed, amount),) = by(app.telemetry, Count.HANDLER_FAILED).items()
+    assert dict(failed)["error"] == "headrace.errors.HandlerTimeout"
+    assert dict(failed)["handler"].endswith("seat")
+    assert amount == 1
+
+
+async def test_a_handler_that_ends_as_cancelled_by_itself_has_failed() -> None:
+    """Section 2: it counts an attempt, and so it counts as a failure."""
+
+    async def seat(event: Announced) -> None:
+        raise asyncio.CancelledError
+
+    app = make_app(
+        (Join, raising(Announced())),
+        (Announced, seat),
+        storage=MemoryStorage(),
+        broker=MemoryBroker(),
+        subscriptions=[Subscription(topics=["meetings"], retry=Retry(attempts=1))],
+    )
+    async with app:
+        await app.send(Join())
+        await app.settle()
+    ((failed, amount),) = by(app.telemetry, Count.HANDLER_FAILED).items()
+    assert (dict(failed)["error"], amount) == ("headrace.errors.HandlerCancelled", 1)
+
+
+async def test_a_handler_that_is_stopped_has_not_failed() -> None:
+    """Section 2: whoever cancels a send knows that; nothing is wrong with the handler."""
+    begun = asyncio.Event()
+
+    async def join(request: Join) -> str:
+        begun.set()
+        await asyncio.Event().wait()
+        return ""
+
+    app = make_app((Join, join))
+    app.telemetry.observe_sends = True
+    async with app:
+        sending = asyncio.ensure_future(app.send(Join()))
+        await begun.wait()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+    assert by(app.telemetry, Count.HANDLER_FAILED) == {}
 
 
 async def test_after_commit_deliveries_are_counted_by_handler() -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from headrace.watching import time_is_over
+
 if TYPE_CHECKING:
+    from contextvars import Token
+
     from headrace.consumer.delivery import Delivery
     from headrace.envelope import Message
 
@@ -30,6 +34,7 @@ class Turns:
         self._limit = asyncio.timeout(None)
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
+        self._token: Token[Callable[[], bool] | None] | None = None
         self.running: Message | None = None
         """Whose turn it is, or was last; None before the first."""
 
@@ -52,6 +57,7 @@ class Turns:
 
     async def __aenter__(self) -> Self:
         await self._limit.__aenter__()
+        self._token = time_is_over.set(self._limit.expired)
         return self
 
     async def __aexit__(
@@ -63,6 +69,8 @@ class Turns:
         """Turns the cancellation at the end of a turn into `TimeoutError`."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._token is not None:
+            time_is_over.reset(self._token)
         await self._limit.__aexit__(kind, error, traceback)
 
     def _next(self) -> None:

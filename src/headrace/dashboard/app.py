@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
@@ -25,8 +24,6 @@ from headrace.dashboard.security import Refused, protect
 from headrace.dashboard.site import STATIC, Site
 from headrace.drawing.style import STYLE
 from headrace.errors import ConfigurationError
-
-_logger = logging.getLogger("headrace.dashboard")
 
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 

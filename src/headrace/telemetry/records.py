@@ -53,7 +53,7 @@ RECORDS: Final = {
     _E.AFTER_COMMIT_FAILED: Record(
         (ERROR,),
         "an after-commit handler failed, in an app without storage",
-        ("handler", "event_type", "correlation_id", "causation_id"),
+        ("handler", "event_type", *MESSAGE),
     ),
     _E.HOOK_FAILED: Record(
         (ERROR,), "what was to follow a commit failed; the commit stands", MESSAGE
@@ -155,7 +155,7 @@ RECORDS: Final = {
     _E.PROCESS_ENDED: Record(
         (WARNING,), "a process of `headrace worker` has ended and is replaced", ("exit_code",)
     ),
-    _E.DASHBOARD_UNREADABLE: Record((WARNING,), "the dashboard could not read what a page shows"),
+    _E.DASHBOARD_UNREADABLE: Record(_OUTAGE, "the dashboard could not read what a page shows"),
     _E.HARNESS_NOT_REMOVED: Record(
         (WARNING,), "the harness could not remove what it made on a server"
     ),
