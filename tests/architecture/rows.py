@@ -20,7 +20,7 @@ CORE: Final[tuple[tuple[str, ...], ...]] = (
     ("unit_of_work", "units", "mediator", "opened"),
     ("worker", "leases", "relay", "consumer", "repairs", "dead_letters", "retention", "health", "logs"),
     ("description", "assembly", "app"),
-    ("explaining", "asyncapi"),
+    ("explaining", "redaction", "asyncapi"),
     ("saga", "scheduler"),
 )
 

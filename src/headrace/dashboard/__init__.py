@@ -15,7 +15,7 @@ except ImportError as _error:
 
 from headrace.dashboard.actions import Action, Authorize, AuthorizeView, Doing
 from headrace.dashboard.app import Dashboard
-from headrace.dashboard.redaction import Redact
+from headrace.redaction import Redact
 
 __all__ = [
     "Action",

@@ -19,11 +19,11 @@ from headrace.dashboard import audit, backlogs, flow, letters, messages, repairs
 from headrace.dashboard.actions import Authorize, AuthorizeView, may_view
 from headrace.dashboard.live import Live
 from headrace.dashboard.reading import Reader, Unreadable
-from headrace.dashboard.redaction import Redact, Redaction
 from headrace.dashboard.security import Refused, protect
 from headrace.dashboard.site import STATIC, Site
 from headrace.drawing.style import STYLE
 from headrace.errors import ConfigurationError
+from headrace.redaction import Redact, Redaction
 
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.dashboard.redaction import Shown
 from headrace.dashboard.security import asked_of
 from headrace.dashboard.site import Site
 from headrace.dead_letters import DeadLetter
+from headrace.envelope import attributes
+from headrace.redaction import Shown, newest_of, sample_of, seen_letter
 from headrace.storage import DeadErrors
 
 PAGE: Final = 50
@@ -20,9 +21,6 @@ PAGE: Final = 50
 
 HIGHEST: Final = 2**63 - 1
 """No position is above: databases refuse to compare with more."""
-
-LOOKED_AT: Final = 25
-"""Groups whose newest dead letter is read too; with more groups than that the rest goes without its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +53,13 @@ class Row:
 
 def row_of(site: Site, letter: DeadLetter) -> Row:
     """See `Row`."""
-    kind, failure = letter.envelope.type, letter.failure
-    hides_key = site.hidden(kind).hides_key
+    seen = seen_letter(site.redaction, letter)
     return Row(
         letter=letter,
-        key="«hidden»" if hides_key and letter.key is not None else letter.key,
-        error=site.redaction.error(kind, failure.message, letter.data) if failure else "",
-        traceback=site.redaction.error(kind, failure.traceback, letter.data) if failure else "",
-        links_key=letter.key is not None and not hides_key,
+        key=seen.key,
+        error=seen.failure.message if seen.failure else "",
+        traceback=seen.failure.traceback if seen.failure else "",
+        links_key=letter.key is not None and not site.hidden(letter.envelope.type).hides_key,
     )
 
 
@@ -70,12 +67,9 @@ async def groups(site: Site, request: Request) -> Response:
     """All dead letters by queue, topic and error."""
     letters = site.app.dead_letters
 
-    async def read() -> tuple[Sequence[DeadErrors], dict[int, DeadLetter | None]]:
+    async def read() -> tuple[Sequence[DeadErrors], Mapping[int, DeadLetter | None]]:
         errors = await letters.errors()
-        newest = {
-            one.last_position: await letters.get(one.last_position) for one in errors[:LOOKED_AT]
-        }
-        return errors, newest
+        return errors, await newest_of(letters, errors)
 
     errors, newest = await site.reader.read(read)
     found = [_group(site, one, newest.get(one.last_position)) for one in errors]
@@ -90,10 +84,7 @@ async def groups(site: Site, request: Request) -> Response:
 
 
 def _group(site: Site, errors: DeadErrors, newest: DeadLetter | None) -> Group:
-    if newest is not None and newest.failure is not None:
-        return Group(errors, newest, row_of(site, newest).error)
-    # Of which type the sample is, is not known: it may have what is hidden.
-    return Group(errors, newest, "" if site.redaction.hides else errors.sample)
+    return Group(errors, newest, sample_of(site.redaction, errors, newest))
 
 
 async def listed(site: Site, request: Request) -> Response:
@@ -162,17 +153,9 @@ def gone(site: Site, request: Request, position: int) -> Response:
 
 def attributes_of(site: Site, letter: DeadLetter) -> list[tuple[str, str]]:
     """The attributes of the envelope that are there, without a key that is hidden."""
-    envelope = letter.envelope
-    hidden = {"subject", "partitionkey"} if site.hidden(envelope.type).hides_key else set[str]()
-    names = (
-        *("id", "source", "type", "time", "subject", "datacontenttype", "dataschema"),
-        *("partitionkey", "sequence", "correlationid", "causationid", "traceparent"),
-    )
-    found = [(name, getattr(envelope, name)) for name in names]
-    return [
-        *((name, "«hidden»" if name in hidden else value) for name, value in found if value),
-        *sorted(envelope.extensions.items()),
-    ]
+    found = attributes(seen_letter(site.redaction, letter).envelope)
+    del found["specversion"]
+    return [(name, value) for name, value in found.items() if value]
 
 
 def shown_of(site: Site, letter: DeadLetter) -> Shown:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.dashboard.redaction import Shown
 from headrace.dashboard.security import asked_of
 from headrace.dashboard.site import Site
 from headrace.explaining import Explanation, MessageLife, Standing, explain
+from headrace.redaction import Shown
 
 
 async def page(site: Site, request: Request) -> Response:
@@ -50,7 +50,7 @@ class View:
         """The key, or a mark if it is hidden."""
         if life.key is None or life.envelope is None:
             return life.key
-        return "«hidden»" if self.hides_key(life) else life.key
+        return self._site.redaction.key(life.envelope.type, life.key)
 
     def hides_key(self, life: MessageLife) -> bool:
         """True if there may be no link to the key."""
@@ -60,7 +60,5 @@ class View:
         """The text of the last error."""
         if standing.failure is None:
             return ""
-        if life is not None and life.data is not None:
-            return self._site.redaction.error(standing.type, standing.failure.message, life.data)
-        # Without the body it cannot be told what of it the text repeats.
-        return "" if self._site.hidden(standing.type) else standing.failure.message
+        data = life.data if life is not None else None
+        return self._site.redaction.error(standing.type, standing.failure.message, data)

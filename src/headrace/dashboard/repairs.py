@@ -14,11 +14,11 @@ from starlette.responses import Response
 
 from headrace.dashboard.actions import Action, Doing, who_may
 from headrace.dashboard.letters import HIGHEST, gone, row_of, shown_of
-from headrace.dashboard.redaction import Unusable
 from headrace.dashboard.security import Form, Refused, asked_of, form_of
 from headrace.dashboard.site import Site, go
 from headrace.dead_letters import DeadLetter
 from headrace.errors import DecodeError, MessageTooLarge
+from headrace.redaction import Unusable
 
 SECONDS: Final = 60.0
 """How long an action on many may take within one request; what is left is there to be asked for again."""

@@ -17,10 +17,10 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from headrace.app import Headrace
 from headrace.dashboard.actions import Action, Authorize, AuthorizeView, Doing, who_may
 from headrace.dashboard.reading import Reader
-from headrace.dashboard.redaction import Hidden, Redaction
 from headrace.dashboard.security import protect, remember, token_for
 from headrace.dashboard.words import FILTERS
 from headrace.drawing.style import STYLE
+from headrace.redaction import Hidden, Redaction
 
 HERE: Final = Path(__file__).parent
 STATIC: Final = HERE / "static"

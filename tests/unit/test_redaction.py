@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from headrace import DomainEvent, NotificationEvent, Sensitive
 from headrace.dashboard import Dashboard
-from headrace.dashboard.redaction import Hidden, Redaction, Unusable
 from headrace.description import message_info
+from headrace.redaction import Hidden, Redaction, Unusable
 from headrace.sensitive import sensitive_paths
 from tests.unit.dashboards import ada, charge, client_of, make_app, position_of
 

@@ -1,32 +1,19 @@
-"""Fields that never leave the server: which they are, a body without them, and an edited body with them put back."""
+"""The hidden fields of one type: a body without them, and an edited body with them put back."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, cast
 
 import msgspec
 
-from headrace.description import MessageInfo
-from headrace.errors import ConfigurationError
-from headrace.sensitive import sensitive_paths
-
-Redact: TypeAlias = (
-    Mapping[type, Iterable[str]] | Mapping[str, Iterable[str]] | Mapping[type | str, Iterable[str]]
-)
-"""Paths of fields by class, by type on the wire, or by "*" for all types: `{UserJoined: ["email", "card.number"]}`.
-
-A path goes through lists by itself; `*` stands for any name. `["*"]` hides the whole body.
-"""
-
 Path: TypeAlias = tuple[str, ...]
 
 _MARK: Final = re.compile(r"«hidden (\d{1,9})»")
 _LITERAL: Final = re.compile(r'"«hidden (\d{1,9})»"')
-_KEY: Final = re.compile(r"""\bkey (?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")""")
 _SHORTEST = 3  # of a value that is looked for in texts: shorter ones are everywhere
 
 
@@ -166,71 +153,6 @@ class Hidden:
         return value
 
 
-class Redaction:
-    """What is hidden, by type on the wire.
-
-    Args:
-        given: what the app's author asked for.
-        messages: the app's messages: their annotated fields are hidden too.
-        hides_errors: texts of errors of types with hidden fields are hidden altogether.
-    """
-
-    def __init__(
-        self, given: Redact, messages: Iterable[MessageInfo], *, hides_errors: bool = False
-    ) -> None:
-        found = {
-            key: [_path(one) for one in paths]
-            for key, paths in cast("Mapping[type | str, Iterable[str]]", given).items()
-        }
-        self._everywhere = found.pop("*", [])
-        self._named = found
-        self._by_type: dict[str, Hidden] = {}
-        self._by_name: dict[str, Hidden] = {}
-        self._hides_errors = hides_errors
-        for message in messages:
-            hidden = self._of_message(message)
-            self._by_type[message.type or message.id] = hidden
-            # A delivery to an after-commit handler has the name of the class as its type.
-            self._by_type.setdefault(message.id, hidden)
-        for key, paths in self._named.items():
-            if isinstance(key, str) and key not in self._by_type:
-                self._by_type[key] = Hidden([*self._everywhere, *paths])
-
-    def of(self, type: str) -> Hidden:  # noqa: A002
-        """What is hidden in bodies of this type."""
-        found = self._by_type.get(type)
-        return found if found is not None else Hidden(self._everywhere)
-
-    def error(self, type: str, text: str, data: bytes) -> str:  # noqa: A002
-        """The text of an error about a body of this type, as people may see it."""
-        hidden = self.of(type)
-        if hidden and self._hides_errors and text:
-            return "«hidden: fields of this type are hidden»"
-        return hidden.scrub(text, data)
-
-    def record(self, text: str) -> str:
-        """The text of an audit record, which names keys, as people may see it."""
-        if not any(one.hides_key for one in self._by_type.values()):
-            return text
-        return _KEY.sub("key «hidden»", text)
-
-    @property
-    def hides(self) -> bool:
-        """True if anything is hidden in any type."""
-        return bool(self._everywhere) or any(self._by_type.values())
-
-    def _of_message(self, message: MessageInfo) -> Hidden:
-        paths = [*self._everywhere, *sensitive_paths(message.cls)]
-        for key, given in self._named.items():
-            if isinstance(key, str):
-                if key in (message.type, message.id):
-                    paths += given
-            elif issubclass(message.cls, key):
-                paths += given
-        key_path = (message.key,) if message.key is not None else None
-        return Hidden(paths, hides_key=key_path in paths or ("*",) in paths)
-
-
 def _compact(text: str) -> bytes:
     """Without the indentation, token by token: a number stays as it was written."""
     try:
@@ -245,15 +167,6 @@ def _is_json(data: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def _path(text: str) -> Path:
-    parts = tuple(text.split("."))
-    if not all(parts):
-        raise ConfigurationError(
-            f"redact: {text!r} is no path of fields. Write names with dots between, such as 'card.number'."
-        )
-    return parts
 
 
 def _walk(value: object, path: Path, change: Callable[[object], object]) -> object:
