@@ -11,6 +11,7 @@ from sqlalchemy import Connection, inspect
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from headrace.drivers.sql import SqlStorage
+from headrace.drivers.sql.existing import ExistingStorage
 from headrace.drivers.sql.schema import VERSION
 from headrace.drivers.sql.setup import UPGRADES
 from headrace.errors import SchemaVersionError
@@ -101,6 +102,35 @@ async def test_servers_are_upgraded_from_version_2(name: str) -> None:
                 "UPDATE headrace_meta SET value = '2' WHERE name = 'schema'",
             ):
                 await connection.exec_driver_sql(statement)
+        await SqlStorage(url).create_schema()
+        async with made.connect() as connection:
+            assert await connection.run_sync(described) == new
+        await made.dispose()
+    finally:
+        drop()
+
+
+@pytest.mark.parametrize("name", UNDO)
+async def test_an_upgrade_that_was_cut_is_taken_up(name: str) -> None:
+    """Where each statement commits by itself, a process may die between an index and the version that says so."""
+    url, drop = engine(name).fresh_database()
+    try:
+        await SqlStorage(url).create_schema()
+        made = create_async_engine(url)
+        async with made.begin() as connection:
+            new = await connection.run_sync(described)
+            await connection.exec_driver_sql(
+                "UPDATE headrace_meta SET value = '2' WHERE name = 'schema'"
+            )
+        assert await ExistingStorage(SqlStorage(url)).version() == 2
+        plan = await ExistingStorage(SqlStorage(url)).migration()
+        assert not any("CREATE INDEX" in statement for statement in plan.statements)
+        await SqlStorage(url).create_schema()
+        assert await ExistingStorage(SqlStorage(url)).version() == VERSION
+        async with made.begin() as connection:
+            assert await connection.run_sync(described) == new
+            await connection.exec_driver_sql("DELETE FROM headrace_meta")
+            await connection.exec_driver_sql(UNDO[name])
         await SqlStorage(url).create_schema()
         async with made.connect() as connection:
             assert await connection.run_sync(described) == new

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 from sqlalchemy import inspect
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -56,12 +56,17 @@ def migration_of(connection: Connection, metadata: MetaData | None) -> Migration
     found = setup.version_in(connection)
     there = frozenset(inspect(connection).get_table_names())
     partitions = _partitions(connection) if meta.name in there else ()
-    return _migration(connection.dialect, found, there, metadata, partitions)
+    upgrades = setup.open_upgrades(connection, found) if _is_older(found) else []
+    return _migration(connection.dialect, found, there, metadata, partitions, upgrades)
+
+
+def _is_older(found: int | None) -> TypeGuard[int]:
+    return found is not None and found < VERSION
 
 
 def missing_database(dialect: Dialect, metadata: MetaData | None) -> Migration:
     """What a database needs that is not there yet."""
-    return _migration(dialect, None, frozenset(), metadata, ())
+    return _migration(dialect, None, frozenset(), metadata, (), [])
 
 
 def _migration(
@@ -70,12 +75,12 @@ def _migration(
     there: frozenset[str],
     metadata: MetaData | None,
     partitions: tuple[tuple[str, int], ...],
+    upgrades: list[str],
 ) -> Migration:
     tables: list[Table] = []
     statements: list[str] = []
     if found is None or found <= VERSION:
-        if found is not None:
-            statements += setup.upgrades(found, dialect.name)
+        statements += upgrades
         own = headrace_metadata.sorted_tables
         users = metadata.sorted_tables if metadata is not None else []
         tables = [one for one in (*own, *users) if one.name not in there]

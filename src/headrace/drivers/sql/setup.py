@@ -36,6 +36,8 @@ UPGRADES: Final[Mapping[int, Sequence[str]]] = {
 }
 """The statements that bring tables of a version to the next one. `create_all` then makes tables that are new."""
 
+_NEW_INDEX: Final = "CREATE INDEX "
+_OLD_INDEX: Final = "DROP INDEX "
 _ALL_APPS: Final = ""
 _raise_version: Final = (
     update(meta)
@@ -132,16 +134,52 @@ def upgrades(found: int, product: str) -> list[str]:
     return [statement.format_map(words) for one in versions for statement in UPGRADES[one]]
 
 
+def open_upgrades(connection: Connection, found: int) -> list[str]:
+    """As `upgrades`, without indexes that are there already.
+
+    On MariaDB and MySQL each statement commits by itself: an upgrade that was cut in the middle is taken up where it ended.
+    """
+    statements = upgrades(found, connection.dialect.name)
+    if not any(statement.startswith(_NEW_INDEX) for statement in statements):
+        return statements
+    there = _indexes(connection)
+    dropped = {one.removeprefix(_OLD_INDEX) for one in statements if one.startswith(_OLD_INDEX)}
+    return [
+        statement
+        for statement in statements
+        if not statement.startswith(_NEW_INDEX)
+        or (name := statement.removeprefix(_NEW_INDEX).partition(" ")[0]) in dropped
+        or name not in there
+    ]
+
+
+def _indexes(connection: Connection) -> set[str | None]:
+    found = inspect(connection)
+    ours = [name for name in headrace_metadata.tables if found.has_table(name)]
+    return {index["name"] for name in ours for index in found.get_indexes(name)}
+
+
+def _add_missing_indexes(connection: Connection) -> None:
+    """Tables of a first start that was cut in the middle, where each statement commits by itself, may lack some."""
+    there = _indexes(connection)
+    for table in headrace_metadata.sorted_tables:
+        for index in table.indexes:
+            if index.name not in there:
+                index.create(connection)
+
+
 def _create(connection: Connection, metadata: MetaData | None) -> None:
     found = version_in(connection)
     if found is not None:
         if found > VERSION:
             raise _other_version(found)
-        for statement in upgrades(found, connection.dialect.name):
+        for statement in open_upgrades(connection, found):
             connection.exec_driver_sql(statement)
         if found < VERSION:
             connection.execute(_raise_version, {"value": str(VERSION)})
     headrace_metadata.create_all(connection)
+    if found is None:
+        _add_missing_indexes(connection)
     if metadata is not None:
         metadata.create_all(connection)
 
