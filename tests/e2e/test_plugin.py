@@ -165,6 +165,18 @@ def test_the_options_may_stand_in_the_configuration(project: Callable[..., str])
     assert "postgresql" in project(TESTS, "-s", "-o", f"headrace_storage={url}")
 
 
+def test_the_options_hold_for_harnesses_made_by_hand(project: Callable[..., str]) -> None:
+    """A test that imports the class runs on the same servers, which the head of the report names without the password."""
+    by_hand = TESTS.replace("(harness)", "()").replace("with harness(", "with Harness(")
+    url = engine("postgresql").url.replace("postgres@", "postgres:secret@")
+    printed = project(
+        f"from headrace.testing import Harness\n{by_hand}", "-s", f"--headrace-storage={url}"
+    )
+    assert "ON postgresql" in printed
+    assert "headrace: harnesses run on storage postgresql" in printed
+    assert "secret" not in printed
+
+
 def test_a_failed_test_shows_the_flow_once(project: Callable[..., str]) -> None:
     """The assertion tells what is missing, and the flow that did happen stands below the traceback."""
     printed = project(FAILING, exit_code=1)

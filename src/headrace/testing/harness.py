@@ -30,7 +30,7 @@ from headrace.testing.bypass import Guard
 from headrace.testing.clock import VirtualClock
 from headrace.testing.flow import Flow
 from headrace.testing.leftovers import remove
-from headrace.testing.private import check_replaceable, private_broker, private_storage
+from headrace.testing.private import check_replaceable, chosen, private_broker, private_storage
 from headrace.testing.record import FlowRecord
 from headrace.testing.recording import RecordingBroker
 from headrace.testing.settling import Settling
@@ -59,9 +59,11 @@ class Harness:
         app: the app as it runs in production.
         overrides: replacements of dependencies by type: an object, or a class to build instead.
         storage: the URL of a database to run on instead: on a server a fresh database is made, and removed at the end.
-            Default None: memory for memory, a file of SQLite for any database.
+            Default None: what pytest's option `--headrace-storage` names; without it memory for memory, a file of SQLite for
+            any database.
         broker: the URL of a broker to run on instead: all names on it begin with one of this harness alone, and what it
-            made is removed at the end. Default None: memory, and for `sql://` the storage.
+            made is removed at the end. Default None: what `--headrace-broker` names; without it memory, and for `sql://` the
+            storage.
         bypass: True lets the app publish straight to a broker inside a unit of work; default False: `OutboxBypassed`.
 
     Raises:
@@ -81,7 +83,7 @@ class Harness:
         check_replaceable(app.name, app.storage)
         self._original = app
         self._overrides = dict(overrides or {})
-        self._urls = (storage, broker)
+        self._urls = (storage or chosen.storage, broker or chosen.broker)
         self._bypass = bypass
         self._clock = VirtualClock()
         self._record = FlowRecord(lambda: self._clock.now)

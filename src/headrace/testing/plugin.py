@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture `harness`, the options of the servers to run on, and the flow under a test that failed.
+"""The pytest plugin: the options of the servers to run on, the fixture `harness`, and the flow under a test that failed.
 
 pytest finds it by its entry point, so it is there as soon as headrace and pytest are installed. What it needs is imported when
 a test uses it.
@@ -21,7 +21,7 @@ _BROKER = "headrace_broker"
 
 
 class MakeHarness(Protocol):
-    """The fixture `harness`: makes a `Harness`, on the servers that the options name."""
+    """The fixture `harness`: makes a `Harness`."""
 
     def __call__(
         self,
@@ -38,7 +38,7 @@ class MakeHarness(Protocol):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options, and the same in the configuration file."""
-    group = parser.getgroup("headrace", "Headrace: what the fixture `harness` runs on")
+    group = parser.getgroup("headrace", "Headrace: what harnesses run on")
     for name, what, example in (
         (_STORAGE, "a database", "postgresql+asyncpg://postgres@localhost/postgres"),
         (_BROKER, "a broker", "amqp://guest:guest@localhost"),
@@ -50,28 +50,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         parser.addini(name, text)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let every harness run on the servers that the options name, whoever makes it."""
+    storage, broker = _chosen(config, _STORAGE), _chosen(config, _BROKER)
+    if storage or broker:
+        from headrace.testing.private import chosen
+
+        chosen.storage, chosen.broker = storage, broker
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Which servers, in the first lines that pytest prints."""
+    given = {"storage": _chosen(config, _STORAGE), "broker": _chosen(config, _BROKER)}
+    if not any(given.values()):
+        return None
+    from headrace.urls import hidden
+
+    return "headrace: harnesses run on " + ", ".join(
+        f"{what} {hidden(url)}" for what, url in given.items() if url
+    )
+
+
+def pytest_unconfigure() -> None:
+    """What runs in this process after pytest is not concerned."""
+    private = sys.modules.get("headrace.testing.private")
+    if private is not None:
+        private.chosen.storage = private.chosen.broker = None
+
+
 @pytest.fixture
-def harness(pytestconfig: pytest.Config) -> MakeHarness:
-    """Makes a `headrace.testing.Harness` of an app, on the servers that the options name."""
+def harness() -> MakeHarness:
+    """Makes a `headrace.testing.Harness` of an app: the class itself, for tests that would rather not import it."""
     from headrace.testing.harness import Harness
 
-    def make(
-        app: Headrace,
-        overrides: Mapping[type, object] | None = None,
-        *,
-        storage: str | None = None,
-        broker: str | None = None,
-        bypass: bool = False,
-    ) -> Harness:
-        return Harness(
-            app,
-            overrides,
-            storage=storage or _chosen(pytestconfig, _STORAGE),
-            broker=broker or _chosen(pytestconfig, _BROKER),
-            bypass=bypass,
-        )
-
-    return make
+    return Harness
 
 
 def _chosen(config: pytest.Config, name: str) -> str | None:

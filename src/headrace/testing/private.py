@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from headrace.assembly.urls import broker_from, storage_from
 from headrace.broker import Broker
@@ -21,6 +21,20 @@ Removal = Callable[[], Awaitable[None]]
 
 SERVER_SCHEMES = ("kafka", "kafkas", "amqp", "amqps", "nats", "natss", "redis", "rediss")
 """Brokers whose names are kept apart by a prefix."""
+
+
+class Chosen:
+    """The servers that harnesses run on if they are not told otherwise. The pytest plugin sets them from its options."""
+
+    __slots__ = ("broker", "storage")
+
+    def __init__(self) -> None:
+        self.storage: str | None = None
+        self.broker: str | None = None
+
+
+chosen: Final = Chosen()
+"""Of this process: options of pytest hold for all its tests, also for those in threads and on event loops of their own."""
 
 
 def private_name() -> str:
