@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from msgspec import Struct
+
 if TYPE_CHECKING:
     from headrace.envelope import Message
     from headrace.storage import Storage
@@ -54,16 +56,14 @@ class Topic:
     partitions: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """One group's reading of one topic: what a group needs from a broker is declared for it."""
 
     group: str
     topic: str
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(Struct, frozen=True):
     """A message as read from a topic. `position` orders it in its partition; only the driver compares positions."""
 
     partition: int
@@ -228,8 +228,7 @@ class SearchableLog(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wire:
+class Wire(Struct, frozen=True, kw_only=True):
     """Where a broker's messages are found by programs that do not use Headrace: for documents, so nothing secret is in it.
 
     Args:

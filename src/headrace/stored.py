@@ -61,16 +61,14 @@ class Lease:
     seconds: float = 15.0
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseGrant:
+class LeaseGrant(Struct, frozen=True):
     """What `Storage.lease` answers: what the owner holds now, and which of these it should give back for fairness."""
 
     held: tuple[Lease, ...]
     surplus: tuple[Lease, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(Struct, frozen=True):
     """Who was last given a partition and has not given it back.
 
     Args:
@@ -125,8 +123,7 @@ class Stored:
     stored_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(Struct, frozen=True):
     """The size of one queue. `oldest_seconds` is the age of the oldest message that is not dead; 0.0 if there is none."""
 
     ready: int = 0
@@ -225,6 +222,10 @@ class Audit(Struct, frozen=True):
 def outbox_queue(app: str) -> str:
     """The name of an app's outbox."""
     return f"outbox:{app}"
+
+
+AFTER_COMMIT = "after-commit"
+"""What stands for the topic of durable after-commit deliveries, in telemetry: theirs are the names of handlers."""
 
 
 def after_queue(app: str) -> str:

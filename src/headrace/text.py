@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from functools import cache
 
-_NONCHARACTERS: Final = "".join(
-    f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(17)
-)
-_FORBIDDEN: Final = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_NONCHARACTERS}]")
+
+@cache
+def _forbidden() -> re.Pattern[str]:
+    # Compiled when the first text asks that is not plain ASCII: `import headrace` stays quick.
+    planes = "".join(
+        f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(17)
+    )
+    return re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{planes}]")
 
 
 def forbidden_character(text: str) -> str | None:
@@ -18,7 +22,7 @@ def forbidden_character(text: str) -> str | None:
     """
     if text.isascii() and text.isprintable():
         return None
-    found = _FORBIDDEN.search(text)
+    found = _forbidden().search(text)
     return found[0] if found is not None else None
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
+
+from msgspec import Struct, field
 
 from headrace.errors import ConfigurationError
 
@@ -17,8 +18,7 @@ Kinds = Mapping[str, Callable[[str], object]]
 _WANTED: Final[Mapping[object, str]] = {int: "a whole number", float: "a number"}
 
 
-@dataclass(frozen=True, slots=True)
-class ServerUrl:
+class ServerUrl(Struct, frozen=True):
     """A URL as it was written: `scheme://login@hosts/path?settings`. As text it shows no login and no settings.
 
     Args:
@@ -32,8 +32,11 @@ class ServerUrl:
     scheme: str
     hosts: str
     path: str = ""
-    login: str | None = field(default=None, repr=False)
-    settings: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    login: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def __repr__(self) -> str:
+        return f"ServerUrl({str(self)!r})"
 
     def __str__(self) -> str:
         login = "" if self.login is None else "***@"

@@ -78,9 +78,13 @@ class Probe:
             failing.append(f"The storage did not answer within {seconds:g} s.")
             return
         error = None if task.cancelled() else task.exception()
+        if task.cancelled():
+            failing.append("The question to the storage was cut off.")
+            return
+        error = task.exception()
         if isinstance(error, StorageBusy):
             return  # it is there, and somebody writes
-        if task.cancelled() or error is not None:
+        if error is not None:
             failing.append(f"The storage cannot be used: {type(error).__name__}: {said_by(error)}")
             return
         for stored in task.result():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from headrace.errors import DrainTimeout
 from headrace.storage import group_queue, outbox_queue
@@ -65,8 +66,7 @@ def pause_after(took: float, *, quiet: bool) -> float:
     return POLL_SECONDS if quiet else max(POLL_SECONDS, min(POLL_SHARE * took, POLL_MOST_SECONDS))
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """What is left to do, looked at once.
 
     Args:
