@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import secrets
 import subprocess
 import sys
 import textwrap
@@ -79,6 +81,7 @@ async def test_it_flows(harness):
         assert h.retried(welcome) == [Joined("poison")] * 2
         assert len(h.dead_letters) == 1
         print("ON", h.app.storage.database.dialect.backend, h.app.broker._inner)
+        print("IN", h.app.storage.database.engine.url.database)
 """
 
 FAILING = """
@@ -148,14 +151,16 @@ async def test_the_same_tests_run_on_real_servers(
 ) -> None:
     """By one option each, the tests run on a database and a broker, and nothing of theirs stays there."""
     databases, names = engine(storage).url, engine(broker).url
-    before = await asyncio.gather(databases_on(databases), names_on(broker, names))
-    options = (f"--headrace-storage={databases}", f"--headrace-broker={names}")
+    prefix = f"t{secrets.token_hex(4)}-"  # other tests run on these servers at the same time
+    options = (f"--headrace-storage={databases}", f"--headrace-broker={names}?prefix={prefix}")
     printed = await asyncio.to_thread(project, TESTS, "-s", *options)
     on = printed.partition("ON ")[2].lower()
     assert on.startswith({"mariadb": "mysql"}.get(storage, storage))
     assert f"{broker.removesuffix('mq')}broker" in on
-    after = await asyncio.gather(databases_on(databases), names_on(broker, names))
-    assert [left - had for left, had in zip(after, before, strict=True)] == [set(), set()]
+    its_own = printed.partition("IN ")[2].split()[0]
+    assert its_own.startswith("hr")
+    assert its_own not in await databases_on(databases)
+    assert not await names_on(broker, names, prefix)
 
 
 def test_the_options_may_stand_in_the_configuration(project: Callable[..., str]) -> None:
@@ -175,6 +180,25 @@ def test_the_options_hold_for_harnesses_made_by_hand(project: Callable[..., str]
     assert "ON postgresql" in printed
     assert "headrace: harnesses run on storage postgresql" in printed
     assert "secret" not in printed
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        (
+            "postgresql+asyncpg://postgres@localhost:1/x",
+            "HR030.*cannot 'CREATE DATABASE.*localhost:1/x",
+        ),
+        ("postgresql://localhost/x", r"HR004.*Did you mean 'postgresql\+asyncpg://'"),
+    ],
+)
+def test_a_server_that_cannot_be_used_is_told_without_the_drivers_traceback(
+    project: Callable[..., str], url: str, told: str
+) -> None:
+    """The reason is what a test's report ends with."""
+    printed = project(TESTS, f"--headrace-storage={url}", "--tb=short", exit_code=1)
+    assert re.search(told, printed)
+    assert "asyncpg/connect" not in printed
 
 
 def test_a_failed_test_shows_the_flow_once(project: Callable[..., str]) -> None:
@@ -228,22 +252,22 @@ async def databases_on(url: str) -> set[str]:
         await made.dispose()
 
 
-async def names_on(broker: str, url: str) -> set[str]:
-    """What harnesses have made on a broker, as far as its protocol tells."""
+async def names_on(broker: str, url: str, prefix: str) -> set[str]:
+    """What stands on a broker under a prefix, as far as its protocol tells."""
     if broker == "redis":
         async with Redis.from_url(url) as client:
-            return {key.decode() async for key in client.scan_iter("hr*")}
+            return {key.decode() async for key in client.scan_iter(f"{prefix}*")}
     if broker == "nats":
         client: Any = await nats.connect(url)
         try:
             found = [str(one.config.name) for one in await client.jsm().streams_info()]
         finally:
             await client.close()
-        return {name for name in found if name.removeprefix("KV_").startswith("hr")}
+        return {name for name in found if name.removeprefix("KV_").startswith(prefix)}
     if broker == "kafka":
         admin = AdminClient({"bootstrap.servers": urlsplit(url).netloc})
         topics = await asyncio.to_thread(lambda: admin.list_topics(timeout=10).topics)
-        return {name for name in topics if name.startswith("hr")}
+        return {name for name in topics if name.startswith(prefix)}
     # The protocol lists nothing; that what was made is gone is tested by name.
     async with aiormq.connect(url) as connection:
         assert not connection.is_closed

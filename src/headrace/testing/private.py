@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 from headrace.assembly.urls import broker_from, storage_from
 from headrace.broker import Broker
 from headrace.drivers.memory import MemoryBroker, MemoryStorage
-from headrace.errors import BindingError
+from headrace.errors import BindingError, StorageUnavailable
 from headrace.storage import Storage
+from headrace.urls import hidden
 
 if TYPE_CHECKING:
     from sqlalchemy import MetaData
@@ -98,9 +99,9 @@ async def _database(
 
         file = folder / "harness.db"
         return Quick(f"sqlite+aiosqlite:///{file}", metadata=metadata, synchronous="OFF"), None
+    storage_from(url)  # says what is wrong with it, and which extra is missing
     name = private_name()
     private = make_url(url).set(database=name)
-    storage_from(private.render_as_string(hide_password=False))  # says which extra is missing
     made = SqlStorage(private, metadata=metadata)
     await _execute(url, f"CREATE DATABASE {name}")
 
@@ -112,13 +113,22 @@ async def _database(
 
 
 async def _execute(url: str, statement: str) -> None:
+    from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.ext.asyncio import create_async_engine
     from sqlalchemy.pool import NullPool
+
+    from headrace.drivers.sql.sqlstate import text_of
 
     engine = create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     try:
         async with engine.connect() as connection:
             await connection.exec_driver_sql(statement)
+    except (OSError, SQLAlchemyError) as error:
+        # Without the traceback of the driver, which would bury the reason under a test.
+        raise StorageUnavailable(
+            f"the harness cannot {statement!r} on {hidden(url)}: {text_of(error)}. Does the server run, does the URL name a "
+            "database that is there already, and may its user make databases?"
+        ) from None
     finally:
         await engine.dispose()
 
