@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
+from headrace.stored import AFTER_COMMIT, after_queue
 from headrace.telemetry import Count, LogEvent
 
 if TYPE_CHECKING:
-    from headrace.telemetry import Telemetry
+    from headrace.telemetry import Labels, Telemetry
+
+_DELIVERIES: Final = after_queue("")
 
 _EVENTS: Final = {
     Count.REDRIVEN: LogEvent.REDRIVEN,
@@ -51,29 +54,30 @@ def note_repair(
     Args:
         telemetry: the app's.
         what: was done.
-        letters: for which it was asked.
+        letters: for which it was asked; at least one.
         count: how many of them were dead letters still.
         text: what was done, as a sentence.
         by: who wanted it, or "".
         named: fields of the log record, besides where they all stand and `by`.
     """
-    queues = Counter((("queue", letter.queue), ("topic", letter.topic)) for letter in letters)
-    if count == len(letters) or len(queues) == 1:
-        for labels, amount in queues.items():
+    places = Counter(_place(letter) for letter in letters)
+    if count == len(letters) or len(places) == 1:
+        for labels, amount in places.items():
             telemetry.tally(what, labels, min(amount, count))
     else:  # somebody else was faster with some of them, and the storage does not tell with which
         telemetry.tally(what, (), count)
     if by:
         text, named = f"{text} By {by!r}.", {**named, "by": by}
-    telemetry.warning(_EVENTS[what], text, **_common(letters), **named)
+    first, *others = places
+    where = dict(label for label in first if all(label in labels for labels in others))
+    groups = {letter.group for letter in letters}
+    if len(groups) == 1 and (group := groups.pop()) is not None:
+        where["group"] = group
+    telemetry.warning(_EVENTS[what], text, **where, **named)
 
 
-def _common(letters: Sequence[Placed]) -> dict[str, str]:
-    """Queue, group and topic, as far as all have the same."""
-    found: dict[str, set[str | None]] = {
-        "queue": {letter.queue for letter in letters},
-        "group": {letter.group for letter in letters},
-        "topic": {letter.topic for letter in letters},
-    }
-    common = {name: values.pop() for name, values in found.items() if len(values) == 1}
-    return {name: value for name, value in common.items() if value is not None}
+def _place(letter: Placed) -> Labels:
+    """Where it stands, as counts of the work there tell it too: the topic of a delivery is the name of its handler."""
+    if letter.queue.startswith(_DELIVERIES):
+        return (("handler", letter.topic), ("queue", letter.queue), ("topic", AFTER_COMMIT))
+    return (("queue", letter.queue), ("topic", letter.topic))

@@ -9,7 +9,15 @@ import pytest
 
 from headrace.dead_letters import PAGE, DeadLetter, DeadLetters
 from headrace.errors import ConfigurationError, DecodeError
-from headrace.storage import AuditNote, Failure, Lease, State, group_queue, outbox_queue
+from headrace.storage import (
+    AuditNote,
+    Failure,
+    Lease,
+    State,
+    after_queue,
+    group_queue,
+    outbox_queue,
+)
 from headrace.telemetry import Count, LogEvent
 from tests.unit.flow import Setting, message, number
 
@@ -139,6 +147,18 @@ async def test_what_was_done_is_counted_by_place(
         "messages": 3,
         "by": "ann",
     }
+
+
+async def test_what_was_done_to_a_delivery_is_counted_by_its_handler(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As its retries and its death are: its topic is no topic of a broker (G13)."""
+    await office.bury(1, queue=after_queue("test"))
+    assert await office.letters.redrive_all() == 1
+    place = {"handler": "t", "queue": "after:test", "topic": "after-commit"}
+    assert dict(next(iter(office.telemetry.labelled))[1]) == place
+    (record,) = details(caplog)
+    assert record.items() >= place.items()
 
 
 async def test_a_record_of_one_dead_letter_names_it(

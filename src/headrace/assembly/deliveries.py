@@ -25,6 +25,7 @@ from headrace.messages import Event
 from headrace.runners import EventRunner
 from headrace.signatures import stable_name
 from headrace.storage import Backlog, Storage, Transaction, after_queue
+from headrace.stored import AFTER_COMMIT
 from headrace.subscriptions import Subscription
 from headrace.text import said_by
 from headrace.tracing import traced
@@ -139,7 +140,7 @@ class Deliveries:
                 binding.name, [binding], consumed=True
             )
         work = AfterWork(
-            *(self._settings, self._app, "after-commit", self.queue, self._storage, self._deliver),
+            *(self._settings, self._app, AFTER_COMMIT, self.queue, self._storage, self._deliver),
             *(dict[str, type[object]](), emitter.codec, emitter.telemetry),
             slots=asyncio.Semaphore(self._settings.concurrency),
             clashes=Clashes(),

@@ -242,6 +242,7 @@ GAUGES: Final = (QUEUE_MESSAGES, OLDEST_AGE, LAG, OWNED, UNOWNED)
 
 _FLOW = (_A.GROUP, _A.DESTINATION, _A.MESSAGE_TYPE)
 _WORK = (_A.GROUP, _A.DESTINATION)
+_REPAIRED = (_A.QUEUE, _A.DESTINATION, _A.HANDLER)
 
 COUNTERS: Final = {
     Count.SENT: ("sends, if `observe_sends` is on", (_A.REQUEST,)),
@@ -296,9 +297,9 @@ COUNTERS: Final = {
     Count.PULSE_MISSED: ("times that the process could not tell the storage what it does", ()),
     Count.GAUGES_MISSED: ("outages that paused the reading of gauges", ()),
     Count.DRAIN_CUT: ("stops that did not end within their deadline", ()),
-    Count.REDRIVEN: ("dead letters that were redriven", (_A.QUEUE, _A.DESTINATION)),
-    Count.DROPPED: ("dead letters that were dropped", (_A.QUEUE, _A.DESTINATION)),
-    Count.EDITED: ("dead letters whose body was edited", (_A.QUEUE, _A.DESTINATION)),
+    Count.REDRIVEN: ("dead letters that were redriven", _REPAIRED),
+    Count.DROPPED: ("dead letters that were dropped", _REPAIRED),
+    Count.EDITED: ("dead letters whose body was edited", _REPAIRED),
 }
 """What each count counts, and its attributes."""
 

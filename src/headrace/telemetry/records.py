@@ -32,7 +32,7 @@ _OUTAGE = (WARNING, ERROR)
 _WORK = ("group", "topic")
 _HANDLED = (*_WORK, "handler", *MESSAGE)
 _PART = ("queue", "partitions")
-_DEAD = ("queue", *_WORK)
+_DEAD = ("queue", *_WORK, "handler")
 
 _E = LogEvent
 RECORDS: Final = {
