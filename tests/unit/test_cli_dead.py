@@ -14,7 +14,9 @@ from headrace.cli.dead.ordering import in_order
 from headrace.cli.ending import Code, Fault
 from headrace.cli.lives import made_at
 from headrace.cli.tables import body_text
+from headrace.redaction import Hidden, Unusable
 from headrace.storage import DeadErrors
+from tests.unit.dashboards import charge, make_app
 
 COMMANDS = {"list", "show"}
 
@@ -69,9 +71,9 @@ def test_an_error_that_nothing_has_is_told_with_the_nearest() -> None:
 
 def test_json_from_a_file_gets_the_form_of_what_was_there() -> None:
     """Without lines between; what is no JSON stays as it is, byte for byte."""
-    assert editing.like(b'{"a":1}', b'{\n  "a": 2\n}\n') == b'{"a":2}'
-    assert editing.like(b"text", b'{ "a": 2 }\n') == b'{ "a": 2 }\n'
-    assert editing.like(b'{"a":1}', b"{broken\n") == b"{broken\n"
+    assert editing.body_of(b'{"a":1}', b'{\n  "a": 2\n}\n') == b'{"a":2}'
+    assert editing.body_of(b"text", b'{ "a": 2 }\n') == b'{ "a": 2 }\n'
+    assert editing.body_of(b'{"a":1}', b"{broken\n") == b"{broken\n"
 
 
 def test_a_body_is_read_from_a_file_or_the_standard_input(
@@ -87,10 +89,14 @@ def test_a_body_is_read_from_a_file_or_the_standard_input(
         editing.from_file(str(tmp_path / "nothing"))
 
 
-def test_without_a_terminal_there_is_no_editor() -> None:
+async def test_without_a_terminal_there_is_no_editor() -> None:
     """The fault says how to pass a body instead."""
-    with pytest.raises(Fault, match="--data FILE"):
-        editing.by_editor(b"{}")
+    app = make_app()
+    async with app:
+        await charge(app, -1)
+        (letter,) = await app.dead_letters.list()
+        with pytest.raises(Fault, match="--data FILE"):
+            editing.new_body(app.dead_letters, letter, None)
 
 
 def test_the_lines_that_change_are_shown() -> None:
@@ -99,6 +105,24 @@ def test_the_lines_that_change_are_shown() -> None:
     assert '-  "b": 2' in text
     assert '+  "b": 3' in text
     assert '+  "a": 1' not in text
+
+
+def test_the_difference_of_hidden_values_is_their_number() -> None:
+    """The lines have marks on both sides; a body that is no text has a difference too."""
+    hidden = Hidden([("a",)])
+    text = editing.difference(b'{"a":"old","b":2}', b'{"a":"new","b":2}', hidden).plain
+    assert text == "1 hidden value changes.\n"
+    assert editing.difference(b'{"a":1,"b":2}', b'{"a":1,"b":2}', hidden).plain == ""
+    assert "2 bytes that are no text" in editing.difference(b"\xff\xfe", b"{}").plain
+
+
+def test_marks_become_their_values_again() -> None:
+    """Of a file as of an editor; what is no text cannot have any."""
+    hidden, before = Hidden([("a",)]), b'{"a":"old","b":2}'
+    given = '{"a": "«hidden 1»", "b": 3}'.encode()
+    assert editing.body_of(before, given, hidden) == b'{"a":"old","b":3}'
+    with pytest.raises(Unusable):
+        editing.body_of(before, b"\xff", hidden)
 
 
 def test_bodies_are_shown_whatever_they_are() -> None:

@@ -14,6 +14,7 @@ import typer
 
 from headrace.app import Headrace
 from headrace.cli.ending import Code, Fault
+from headrace.cli.hiding import Hide, fields_of
 from headrace.cli.loading import load
 from headrace.cli.opening import opened
 from headrace.cli.output import App, Json, Output, answering
@@ -41,13 +42,7 @@ def dashboard(
             help="Let dead letters be redriven, edited and dropped, in your name. Only on this machine.",
         ),
     ] = False,
-    redact: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TYPE:FIELD",
-            help="Never show this field, such as payments.charged.v1:card.number, or '*:email'. May be given several times.",
-        ),
-    ] = None,
+    redact: Hide = None,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Also answer to this name, as that of a proxy."),
@@ -69,7 +64,7 @@ def dashboard(
             )
         if importlib.util.find_spec("uvicorn") is None:
             raise MissingExtra.of("headrace dashboard", "dashboard", "uvicorn")
-        hidden = _redacted(redact or ())
+        hidden = fields_of(redact or ())
         hosts = [*LOOPBACK, host, *(allowed_host or ())] if host in LOOPBACK else allowed_host
         loaded = load(app)
         asyncio.run(
@@ -139,16 +134,3 @@ def _listening(host: str, port: int) -> socket.socket:
             Code.USAGE,
         ) from error
     return made
-
-
-def _redacted(given: Sequence[str]) -> Redact:
-    found: dict[str, list[str]] = {}
-    for one in given:
-        kind, colon, field = one.rpartition(":")
-        if not colon or not kind or not all(field.split(".")):
-            raise Fault(
-                f"--redact {one!r}: write the type, a colon and the field, such as payments.charged.v1:card.number.",
-                Code.USAGE,
-            )
-        found.setdefault(kind, []).append(field)
-    return found

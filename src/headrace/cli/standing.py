@@ -9,8 +9,10 @@ from msgspec import Struct
 from headrace.assembly import AppStatus
 from headrace.assembly.ownership import Ownership
 from headrace.assembly.pulse import ProcessPulse, Rates, rates, read_pulses
+from headrace.cli.hiding import redaction_of
 from headrace.cli.opening import Opened
 from headrace.limits import Limits
+from headrace.redaction import seen_errors
 from headrace.storage import Backlog, DeadErrors, after_queue, group_queue, outbox_queue
 from headrace.telemetry import Count
 from headrace.telemetry.counts import read
@@ -94,7 +96,9 @@ class Looking:
         app, storage = self._opened.app, self._opened.storage
         processes = read_pulses(await storage.pulses(app.name))
         status = await app.status()
-        dead = await app.dead_letters.errors()
+        dead = await seen_errors(
+            redaction_of(app), app.dead_letters, await app.dead_letters.errors()
+        )
         grown = self._rates.look(processes)
         since_start = not self._looked or not grown
         if since_start:

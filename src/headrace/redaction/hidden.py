@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -135,6 +136,16 @@ class Hidden:
             return json.dumps(originals[int(mark[1]) - 1], ensure_ascii=False)
 
         return _compact(_LITERAL.sub(reveal, text))
+
+    def changed(self, before: bytes, after: bytes) -> int:
+        """How many of the hidden values of one body are other ones, or none, in another body."""
+        if not self:
+            return 0
+        try:
+            old, new = (self._hide(json.loads(data))[1] for data in (before, after))
+        except (ValueError, RecursionError):
+            return 0
+        return sum(a != b for a, b in itertools.zip_longest(old, new, fillvalue=_Mark()))
 
     def _hide(self, value: object) -> tuple[object, list[object]]:
         values: list[object] = []

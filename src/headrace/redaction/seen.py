@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace as dataclass_replace
 from typing import Final
 
 from msgspec.structs import replace
@@ -12,7 +12,7 @@ from headrace.dead_letters import DeadLetter, DeadLetters
 from headrace.envelope import Envelope
 from headrace.explaining import Explanation, KeyLife, MessageLife, Standing
 from headrace.redaction.by_type import Redaction
-from headrace.stored import DeadErrors
+from headrace.stored import DeadErrors, Failure
 
 LOOKED_AT: Final = 25
 """Groups of dead letters whose newest one is read too; with more groups than that the rest goes without."""
@@ -20,21 +20,20 @@ LOOKED_AT: Final = 25
 
 def seen_letter(redaction: Redaction, letter: DeadLetter) -> DeadLetter:
     """A dead letter as people may see it: body, error, key and envelope."""
-    kind, failure = letter.envelope.type, letter.failure
+    kind = letter.envelope.type
     if not redaction.of(kind):
         return letter
-    if failure is not None:
-        failure = dataclass_replace(
-            failure,
-            message=redaction.error(kind, failure.message, letter.data),
-            traceback=redaction.error(kind, failure.traceback, letter.data),
-        )
-    return dataclass_replace(
-        letter,
+    return DeadLetter(
+        position=letter.position,
+        queue=letter.queue,
+        group=letter.group,
+        topic=letter.topic,
         key=redaction.key(kind, letter.key),
         envelope=_envelope(redaction, letter.envelope),
         data=redaction.of(kind).show(letter.data).text.encode(),
-        failure=failure,
+        attempts=letter.attempts,
+        failure=_failure(redaction, kind, letter.failure, letter.data),
+        at=letter.at,
     )
 
 
@@ -112,21 +111,29 @@ def _standings(
 
 
 def _standing(redaction: Redaction, standing: Standing, data: bytes | None) -> Standing:
-    failure = standing.failure
+    failure = _failure(redaction, standing.type, standing.failure, data)
+    return replace(standing, failure=failure)
+
+
+def _failure(
+    redaction: Redaction,
+    type: str,  # noqa: A002 - CloudEvents' own name
+    failure: Failure | None,
+    data: bytes | None,
+) -> Failure | None:
     if failure is None:
-        return standing
-    seen = dataclass_replace(
-        failure,
-        message=redaction.error(standing.type, failure.message, data),
-        traceback=redaction.error(standing.type, failure.traceback, data),
+        return None
+    return Failure(
+        error=failure.error,
+        message=redaction.error(type, failure.message, data),
+        traceback=redaction.error(type, failure.traceback, data),
     )
-    return replace(standing, failure=seen)
 
 
 def _envelope(redaction: Redaction, envelope: Envelope) -> Envelope:
     """The attributes of the envelope without a key that is hidden."""
     kind = envelope.type
-    return dataclass_replace(
+    return dataclasses.replace(
         envelope,
         subject=redaction.key(kind, envelope.subject),
         partitionkey=redaction.key(kind, envelope.partitionkey),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from headrace.cli.ending import Code, Fault
 from headrace.dead_letters import DeadLetter, DeadLetters
+from headrace.redaction import Redaction, seen_errors, seen_letter
 from headrace.storage import DeadErrors, Storage
 
 
@@ -94,6 +95,15 @@ async def choose(letters: DeadLetters, choice: Choice) -> Chosen:
         errors=chosen,
         error=error,
         queues=tuple(dict.fromkeys(one.queue for one in chosen)),
+    )
+
+
+async def seen(redaction: Redaction, letters: DeadLetters, chosen: Chosen) -> Chosen:
+    """What people may see of it."""
+    return replace(
+        chosen,
+        errors=await seen_errors(redaction, letters, chosen.errors),
+        letters=[seen_letter(redaction, one) for one in chosen.letters],
     )
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from headrace.cli.asking import Yes, confirm
 from headrace.cli.dead import editing
-from headrace.cli.dead.choosing import Choice, Chosen, choose, full_name, unworked
+from headrace.cli.dead.choosing import Choice, Chosen, choose, full_name, seen, unworked
 from headrace.cli.dead.ordering import EitherOrder
 from headrace.cli.dead.views import (
     chosen_data,
@@ -24,11 +24,12 @@ from headrace.cli.dead.views import (
     letters_view,
 )
 from headrace.cli.ending import Code, Fault
+from headrace.cli.hiding import REVEALS, Hide, Reveal, redaction_of
 from headrace.cli.loading import load
 from headrace.cli.opening import Opened, with_opened
 from headrace.cli.output import App, Json, Output, answering
 from headrace.dead_letters import DeadLetter
-from headrace.errors import DecodeError, MessageTooLarge
+from headrace.redaction import seen_errors, seen_letter
 
 T = TypeVar("T")
 
@@ -69,6 +70,8 @@ def list_(
     after: Annotated[
         int, typer.Option(metavar="POSITION", help="Those behind this one, with --flat.")
     ] = 0,
+    redact: Hide = None,
+    reveal: Reveal = False,
     json: Json = False,
 ) -> None:
     """List dead letters.
@@ -78,10 +81,12 @@ def list_(
 
     async def work(opened: Opened, out: Output) -> None:
         letters = opened.app.dead_letters
+        redaction = redaction_of(opened.app, redact, reveal=reveal)
         errors = await letters.errors(group, topic)
         name = full_name(error, errors) if error is not None and errors else error
         errors = [one for one in errors if name in (None, one.error)]
         if not flat:
+            errors = await seen_errors(redaction, letters, errors)
             hint = Text(f"One by one: headrace dead list {app} --flat", "dim")
             parts: list[RenderableType] = [_NONE]
             if errors:
@@ -89,6 +94,7 @@ def list_(
             _show(out, {"errors": errors}, parts)
             return
         page = await letters.list(group=group, topic=topic, error=name, after=after, limit=limit)
+        page = [seen_letter(redaction, one) for one in page]
         following = page[-1].position if len(page) == limit else None
         data = {"dead_letters": [letter_data(one) for one in page], "next_after": following}
         shown: list[RenderableType] = [letters_view(page) if page else _NONE]
@@ -100,16 +106,27 @@ def list_(
 
 
 @dead.command()
-def show(app: App, position: Position, json: Json = False) -> None:
+def show(
+    app: App,
+    position: Position,
+    redact: Hide = None,
+    reveal: Reveal = False,
+    json: Json = False,
+) -> None:
     """Show all of one dead letter.
 
     Its error and traceback, its body and envelope, and how many messages wait behind it.
     """
 
     async def work(opened: Opened, out: Output) -> None:
+        redaction = redaction_of(opened.app, redact, reveal=reveal)
         letter = await _one(opened, position)
         behind = await opened.app.dead_letters.behind(position)
-        _show(out, letter_data(letter, behind), letter_view(letter, behind))
+        shown = seen_letter(redaction, letter)
+        body = f"{len(letter.data)} bytes"
+        if redaction.of(letter.envelope.type):
+            body += f"; {REVEALS}"
+        _show(out, letter_data(shown, behind), letter_view(shown, behind, body))
 
     _run(app, json, work)
 
@@ -125,6 +142,7 @@ def redrive(
     dry_run: DryRun = False,
     yes: Yes = False,
     by: By = None,
+    redact: Hide = None,
     json: Json = False,
 ) -> None:
     """Let dead letters run again.
@@ -139,7 +157,8 @@ def redrive(
             return await letters.redrive(*choice.positions, by=who)
         return await letters.redrive_all(group=group, topic=topic, error=chosen.error, by=who)
 
-    _change(app, json, choice, ("Redrive", "redriven"), change, dry_run=dry_run, yes=yes)
+    words = ("Redrive", "redriven")
+    _change(app, json, choice, words, change, redact, dry_run=dry_run, yes=yes)
 
 
 @dead.command()
@@ -154,6 +173,7 @@ def drop(
     dry_run: DryRun = False,
     yes: Yes = False,
     by: By = None,
+    redact: Hide = None,
     json: Json = False,
 ) -> None:
     """Delete dead letters for good.
@@ -176,7 +196,8 @@ def drop(
                 "say why these messages are given up: --reason TEXT. The log and the audit record keep it.",
                 Code.USAGE,
             )
-    _change(app, json, choice, ("Drop", "dropped for good"), change, dry_run=dry_run, yes=yes)
+    words = ("Drop", "dropped for good")
+    _change(app, json, choice, words, change, redact, dry_run=dry_run, yes=yes)
 
 
 @dead.command()
@@ -196,22 +217,27 @@ def edit(
     dry_run: DryRun = False,
     yes: Yes = False,
     by: By = None,
+    redact: Hide = None,
+    reveal: Reveal = False,
     json: Json = False,
 ) -> None:
     """Replace the body of a dead letter.
 
-    And redrive it. A body that the app could not read is refused. Id, key and envelope stay.
+    And redrive it. A body that the app could not read is refused. Id, key and envelope stay. A mark such as «hidden 1» stands
+    for the value that was there; leave it, or write a new value in its place.
     """
 
     async def work(opened: Opened, out: Output) -> None:
         letters = opened.app.dead_letters
+        redaction = redaction_of(opened.app, redact, reveal=reveal)
         letter = await _one(opened, position)
-        body = _new_body(opened, letter, data)
+        hidden = redaction.of(letter.envelope.type)
+        body = editing.new_body(letters, letter, data, hidden)
         done: dict[str, object] = {"position": position, "dry_run": dry_run, "edited": False}
         if body == letter.data:
             _show(out, done, ["The body is the same as before: nothing was changed."])
             return
-        change = editing.difference(letter.data, body)
+        change = editing.difference(letter.data, body, hidden)
         if dry_run:
             _show(out, done, [change, "Nothing was changed: this was a dry run."])
             return
@@ -247,6 +273,7 @@ def _change(
     choice: Choice,
     words: tuple[str, str],
     change: Callable[[Opened, Chosen], Awaitable[int]],
+    redact: Sequence[str] | None,
     *,
     dry_run: bool,
     yes: bool,
@@ -255,7 +282,9 @@ def _change(
 
     async def work(opened: Opened, out: Output) -> None:
         choice.check()
+        redaction = redaction_of(opened.app, redact)
         chosen = await choose(opened.app.dead_letters, choice)
+        chosen = await seen(redaction, opened.app.dead_letters, chosen)
         told = {"dry_run": dry_run, "count": chosen.count, **chosen_data(chosen)}
         if not chosen.count:
             _show(out, told, chosen_view(chosen) or [_NONE])
@@ -301,24 +330,6 @@ def _gone(position: int) -> Fault:
         "shows those that there are.",
         Code.FAULT,
     )
-
-
-def _new_body(opened: Opened, letter: DeadLetter, given: str | None) -> bytes:
-    """The new body, which the app can read. In an editor there is another try."""
-    letters = opened.app.dead_letters
-    if given is not None:
-        body = editing.like(letter.data, editing.from_file(given))
-        letters.check_body(letter, body)
-        return body
-    start = letter.data
-    while True:
-        try:
-            body = editing.by_editor(start)
-            if body != letter.data:
-                letters.check_body(letter, body)
-            return body
-        except (ValueError, DecodeError, MessageTooLarge) as error:
-            confirm(f"{error}\nEdit it again", yes=False)
 
 
 def _who(by: str | None) -> str:

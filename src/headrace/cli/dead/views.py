@@ -55,8 +55,14 @@ def letters_view(letters: Sequence[DeadLetter]) -> RenderableType:
     return made
 
 
-def letter_view(letter: DeadLetter, behind: int) -> list[RenderableType]:
-    """All of one dead letter."""
+def letter_view(letter: DeadLetter, behind: int, body: str) -> list[RenderableType]:
+    """All of one dead letter.
+
+    Args:
+        letter: as people may see it.
+        behind: how many messages wait behind it.
+        body: what is to be said of the body besides what it is.
+    """
     envelope, failure = letter.envelope, letter.failure
     waiting = f"{behind} message{'' if behind == 1 else 's'} of its key"
     parts: list[RenderableType] = [
@@ -75,7 +81,7 @@ def letter_view(letter: DeadLetter, behind: int) -> list[RenderableType]:
         parts += ["", heading("error", failure.error), indented(Text(failure.message, "red"))]
         if failure.traceback:
             parts.append(indented(Text(failure.traceback.rstrip())))
-    parts += ["", heading("body", f"{len(letter.data)} bytes")]
+    parts += ["", heading("body", body)]
     parts.append(indented(Text(body_text(letter.data))))
     parts += ["", heading("envelope")]
     parts.append(facts((name, Text(value)) for name, value in attributes(envelope).items()))
