@@ -43,13 +43,28 @@ class OpenUnit:
     It belongs to the task that opened it. Made by `Headrace.unit_of_work`.
     """
 
-    __slots__ = ("_mediator", "_unit", "events")
+    __slots__ = ("_ended", "_events", "_mediator", "_unit")
 
     def __init__(self, mediator: RequestMediator, unit: UnitOfWork) -> None:
         self._mediator = mediator
         self._unit = unit
-        self.events = Events()
-        """Events that the block raises itself: append to it. They are dispatched when the block has ended, before the commit."""
+        self._events = Events()
+        self._ended = False
+
+    @property
+    def events(self) -> Events:
+        """Events that the block raises itself: append to it. They are dispatched when the block has ended, before the commit.
+
+        Raises:
+            UnitOfWorkClosed: the block has ended: nobody would dispatch them.
+        """
+        self._check_open("an event")
+        return self._events
+
+    def end(self) -> Events:
+        """The block has ended. Answers the events that it raised."""
+        self._ended = True
+        return self._events
 
     @property
     def envelope(self) -> Envelope:
@@ -86,7 +101,7 @@ class OpenUnit:
         if key in injector.constants:
             return cast(T, injector.constants[key])
         if key is Events:
-            return cast(T, self.events)
+            return cast(T, self._events)
         if injector.container.lifetime(key) is None:
             raise BindingError(
                 f"unit.get({_name(key)}): nothing provides it. Put it into providers=[...] of the app or of a module, or into "
@@ -95,7 +110,7 @@ class OpenUnit:
         return cast(T, await self._unit.open_scope().get(key))
 
     def _check_open(self, what: str) -> None:
-        if self._unit.closed:
+        if self._ended or self._unit.closed:
             raise UnitOfWorkClosed(
                 f"{what} came after its unit of work had ended. Do it inside `async with app.unit_of_work() as unit:`, or send "
                 f"through the app."
@@ -164,7 +179,7 @@ async def _committing(
         opened = OpenUnit(mediator, unit)
         try:
             yield opened
-            await _emit(mediator, opened, unit)
+            await _emit(mediator, opened.end(), unit, read_only=unit.read_only)
             deferred = await units.stage(unit)
         except BaseException as error:
             raising = await units.undo(unit, error)
@@ -196,22 +211,25 @@ async def _joined(
     opened = OpenUnit(mediator, unit)
     try:
         yield opened
-        await _emit(mediator, opened, unit)
+        await _emit(mediator, opened.end(), unit, read_only=read_only)
     except BaseException as error:
         unit.doom(doom_of(error, UnitOpenedByHand))
         raise
     finally:
+        opened.end()
         unit.cause = outer
 
 
-async def _emit(mediator: RequestMediator, opened: OpenUnit, unit: UnitOfWork) -> None:
-    if not opened.events:
+async def _emit(
+    mediator: RequestMediator, events: Events, unit: UnitOfWork, *, read_only: bool
+) -> None:
+    if not events:
         return
-    if unit.read_only:
+    if read_only:
         raise QueryRaisedEvent(
-            f"{type(opened.events[0]).__qualname__} was raised in a unit of work that is read-only. Leave read_only=True out."
+            f"{type(events[0]).__qualname__} was raised in a unit of work that is read-only. Leave read_only=True out."
         )
-    await mediator.emitter.emit(opened.events, unit)
+    await mediator.emitter.emit(events, unit)
 
 
 def _name(key: object) -> str:

@@ -76,13 +76,17 @@ async def test_errors_are_logged_and_counted_and_touch_nobody(
     async def works(event: Joined) -> None:
         log.append(event)
 
-    async with app(fails, works) as running:
+    async def ends_as_cancelled(event: Joined) -> None:
+        raise asyncio.CancelledError
+
+    async with app(fails, ends_as_cancelled, works) as running:
         with caplog.at_level(logging.ERROR, "headrace"):
             assert await running.send(Join()) == "u1"
             await running.settle(5)
-        assert running.telemetry.counts[Count.AFTER_COMMIT_FAILED] == 1
+        assert running.telemetry.counts[Count.AFTER_COMMIT_FAILED] == 2
     assert log == [Joined("j")]
     assert "fails" in caplog.text
+    assert "ends_as_cancelled" in caplog.text
 
 
 async def test_they_run_in_parallel_up_to_a_bound() -> None:

@@ -224,6 +224,9 @@ async def test_a_read_only_block_writes_nothing(clerk: Clerk) -> None:
         with pytest.raises(QueryRaisedEvent, match=re.escape("Leave read_only=True out")):
             async with clerk.app.unit_of_work(read_only=True) as unit:
                 unit.events.append(Placed("1"))
+        with pytest.raises(QueryRaisedEvent, match=re.escape("Leave read_only=True out")):
+            async with clerk.app.unit_of_work(), clerk.app.unit_of_work(read_only=True) as inner:
+                inner.events.append(Placed("1"))
 
 
 async def test_a_unit_is_closed_when_its_block_has_ended(clerk: Clerk) -> None:
@@ -235,6 +238,13 @@ async def test_a_unit_is_closed_when_its_block_has_ended(clerk: Clerk) -> None:
             await unit.send(Count())
         with pytest.raises(UnitOfWorkClosed, match=re.escape("get(AsyncSession) came after")):
             await unit.get(AsyncSession)
+        with pytest.raises(UnitOfWorkClosed, match=re.escape("an event came after")):
+            unit.events.append(Placed("1"))
+        async with clerk.app.unit_of_work():
+            async with clerk.app.unit_of_work() as inner:
+                pass
+            with pytest.raises(UnitOfWorkClosed, match="an event came after"):
+                inner.events.append(Placed("1"))
 
 
 async def test_another_task_does_not_join_the_block(clerk: Clerk) -> None:

@@ -13,6 +13,7 @@ from headrace.runners import EventRunner
 from headrace.signatures import stable_name
 from headrace.telemetry import Count, LogEvent, Telemetry, about
 from headrace.unit_of_work import current_unit
+from headrace.worker import cancelled
 
 CONCURRENCY = 16
 """Handlers that run at a time; more wait, so that a burst does not take all connections."""
@@ -87,7 +88,9 @@ class AfterCommit:
                     )
                     self._runners[binding] = run
                 await self._mediator.units.run_apart(run, event, cause)
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if cancelled(error):
+                    raise
                 self._telemetry.count(
                     Count.AFTER_COMMIT_FAILED, handler=stable_name(binding.handler)
                 )
