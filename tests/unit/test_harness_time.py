@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from headrace import Envelope, EventMap, Events, Headrace, Limits, RequestMap, Subscription
+from headrace.envelope import now as envelope_now
 from headrace.errors import DrainTimeout
 from headrace.storage import State, group_queue
 from headrace.subscriptions import Retry
@@ -148,6 +149,18 @@ async def test_two_harnesses_have_a_time_each() -> None:
     async with Harness(shop(raising())) as one, Harness(shop(raising())) as other:
         await one.advance(days=1)
         assert one.now - other.now > timedelta(hours=23)
+
+
+async def test_harnesses_that_end_in_the_order_of_their_start_leave_no_time_behind() -> None:
+    """What is made after both has the computer's time, whichever of them ended last."""
+    first, second = Harness(shop(Flaky(0).handler())), Harness(shop(Flaky(0).handler()))
+    await first.__aenter__()
+    await second.__aenter__()
+    await first.advance(days=3)
+    await first.__aexit__(None, None, None)
+    await second.__aexit__(None, None, None)
+    made = datetime.fromisoformat(envelope_now())
+    assert abs(made - datetime.now(made.tzinfo)) < timedelta(hours=1)
 
 
 @pytest.mark.parametrize(("storage", "broker"), STORAGES)

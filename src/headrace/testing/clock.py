@@ -18,10 +18,19 @@ class VirtualClock:
 
     def __init__(self) -> None:
         self.ahead_seconds = 0.0
+        self._over = True
+
+    def begin(self) -> None:
+        """The test begins."""
+        self._over = False
 
     def ahead(self) -> float:
-        """The seconds, for `headrace.ids.ahead`."""
-        return self.ahead_seconds
+        """The seconds, for `headrace.ids.ahead`; none once the test is over, whoever still asks."""
+        return 0.0 if self._over else self.ahead_seconds
+
+    def end(self) -> None:
+        """The test is over: ids that are made from now on have the computer's time. `now` stays as it is."""
+        self._over = True
 
     @property
     def now(self) -> datetime:

@@ -281,6 +281,9 @@ class Harness:
         async with AsyncExitStack() as stack:
             # Before the start: what runs in the background inherits it.
             stack.callback(_reset, ids.ahead.set(self._clock.ahead))
+            self._clock.begin()
+            # Of two harnesses the first may end first, and the second one's reset bring its clock back.
+            stack.callback(self._clock.end)
             folder = stack.enter_context(
                 tempfile.TemporaryDirectory(
                     prefix="headrace-harness-",
