@@ -15,6 +15,7 @@ from headrace.broker import Reading, Topic
 from headrace.drivers.kafka import KafkaBroker
 from headrace.drivers.kafka.fetcher import Fetcher
 from headrace.errors import BrokerUnavailable, ConfigurationError
+from headrace.telemetry import LogEvent
 from headrace.testing.conformance.samples import message, numbered
 from tests.unit.drivers_kafka.place import Place, Proxy, read
 
@@ -196,6 +197,14 @@ async def test_a_position_that_is_gone_goes_to_the_earliest(
             found = await read(broker, 3, {0: "1000"})
         assert [each.message.data for each in found] == [b"0", b"1", b"2"]
         assert "cannot go on at offset 1001" in caplog.text
+        (gone,) = [one for one in caplog.records if "cannot go on" in one.getMessage()]
+        assert vars(gone)["headrace"] == {
+            "event": LogEvent.KAFKA_POSITION_GONE,
+            "group": "g",
+            "topic": f"{place.prefix}orders",
+            "partition": 0,
+            "position": 1001,
+        }
         rest = await read(broker, 2, {0: found[0].position})
         assert [each.message.data for each in rest] == [b"1", b"2"]
         await place.close(remove=False)
@@ -231,6 +240,7 @@ async def test_servers_that_are_away_are_said_to_be(caplog: pytest.LogCaptureFix
     # The client library calls it an error; it goes on by itself, so for people it is a warning.
     told = [record for record in caplog.records if record.name == "headrace.kafka"]
     assert {record.levelname for record in told} == {"WARNING"}
+    assert {vars(record)["headrace"]["event"] for record in told} == {LogEvent.KAFKA_CLIENT}
 
 
 async def test_a_topic_that_may_not_be_read_says_so() -> None:
