@@ -208,13 +208,15 @@ def _await(source: _Source, assign: str, call: str, watched: Watched) -> None:
         call = f"{source.name('around', watched.around)}({call})"
     if watched.failed is None:
         source.add(f"{assign}await {call}")
-        return
-    source.add(
-        f"try: {assign}await {call}",
-        "except BaseException as failure:",  # a time-out cancels
-        f"    {source.name('failed', watched.failed)}(failure)",
-        "    raise",
-    )
+    else:
+        source.add(
+            f"try: {assign}await {call}",
+            "except BaseException as failure:",  # a time-out cancels
+            f"    {source.name('failed', watched.failed)}(failure)",
+            "    raise",
+        )
+    if watched.handled is not None:
+        source.add(f"{source.name('handled', watched.handled)}[0] += 1")
 
 
 def _arguments(source: _Source, plan: Plan) -> tuple[list[str], str | None]:

@@ -34,11 +34,13 @@ class Watched(Struct, frozen=True):
 
     Args:
         around: awaits its call.
+        handled: counts in its first place how often it succeeded.
         raised: is told of the events that it has raised, if there are any.
         failed: is told of the error that ended it.
     """
 
     around: Around | None = None
+    handled: list[int] | None = None
     raised: Callable[[Sequence[Event]], None] | None = None
     failed: Callable[[BaseException], None] | None = None
 
@@ -61,46 +63,85 @@ def everything(telemetry: Telemetry) -> Watch:
 
     def watch(binding: Binding) -> Watched:
         handler, message = stable_name(binding.handler), stable_name(binding.message)
-        handled = (("handler", handler), ("message", message))
-
-        async def around(call: Awaitable[Any]) -> Any:
-            tracing, metering = telemetry.tracing, telemetry.metering
-            began, failed = time.perf_counter(), None
-            try:
-                with tracing.handling(handler, message) if tracing is not None else _NOTHING:
-                    answer = await call
-            except BaseException as error:
-                failed = error
-                raise
-            finally:
-                if metering is not None:
-                    metering.handled(handler, message, time.perf_counter() - began, failed)
-            if telemetry.observe_sends:
-                telemetry.tally(Count.HANDLED, handled)
-            return answer
+        around = _measured(telemetry, handler, message) if _has_sdk(telemetry) else None
+        if not telemetry.observe_sends:
+            return Watched(around, failed=_failed(telemetry, binding))
+        handled = telemetry.cell(Count.HANDLED, (("handler", handler), ("message", message)))
+        cells = _Cells(
+            lambda kind: telemetry.cell(
+                Count.RAISED, (("event", stable_name(kind)), ("handler", handler))
+            )
+        )
 
         def raised(events: Sequence[Event]) -> None:
             for event in events:
-                kind: type = type(event)
-                labels = (("event", stable_name(kind)), ("handler", handler))
-                telemetry.tally(Count.RAISED, labels)
+                cells[type(event)][0] += 1
 
-        return Watched(
-            around, raised if telemetry.observe_sends else None, _failed(telemetry, binding)
-        )
+        return Watched(around, handled, raised, _failed(telemetry, binding))
 
     return watch
 
 
 def sends(telemetry: Telemetry) -> Middleware:
     """A request middleware: a span and a duration for each send, where there is an SDK; counts by `observe_sends`."""
+    measured = _sending(telemetry) if _has_sdk(telemetry) else None
+    if measured is not None and not telemetry.observe_sends:
+        return measured
+    sent = _Cells(lambda kind: telemetry.cell(Count.SENT, (("request", stable_name(kind)),)))
 
+    async def counting(request: Any, call_next: Next) -> Any:
+        sent[type(request)][0] += 1
+        try:
+            if measured is None:
+                return await call_next(request)
+            return await measured(request, call_next)
+        except Exception as error:
+            kind = stable_name(cast(object, type(request)))
+            labels = (("error", qualified_name(type(error))), ("request", kind))
+            telemetry.tally(Count.SEND_FAILED, labels)
+            raise
+
+    return counting
+
+
+class _Cells(dict[type, list[int]]):
+    """What is counted of each type, made when the first one comes: a count costs no name, no labels and no call."""
+
+    def __init__(self, make: Callable[[type], list[int]]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, kind: type) -> list[int]:
+        cell = self[kind] = self._make(kind)
+        return cell
+
+
+def _has_sdk(telemetry: Telemetry) -> bool:
+    return telemetry.tracing is not None or telemetry.metering is not None
+
+
+def _measured(telemetry: Telemetry, handler: str, message: str) -> Around:
+    async def around(call: Awaitable[Any]) -> Any:
+        tracing, metering = telemetry.tracing, telemetry.metering
+        began, failed = time.perf_counter(), None
+        try:
+            with tracing.handling(handler, message) if tracing is not None else _NOTHING:
+                return await call
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            if metering is not None:
+                metering.handled(handler, message, time.perf_counter() - began, failed)
+
+    return around
+
+
+def _sending(telemetry: Telemetry) -> Middleware:
     async def sending(request: Any, call_next: Next) -> Any:
         kind = stable_name(cast(object, type(request)))
         tracing, metering = telemetry.tracing, telemetry.metering
         began, failed = time.perf_counter(), None
-        if telemetry.observe_sends:
-            telemetry.tally(Count.SENT, (("request", kind),))
         try:
             if tracing is None:
                 return await call_next(request)
@@ -108,9 +149,6 @@ def sends(telemetry: Telemetry) -> Middleware:
                 return await call_next(request)
         except BaseException as error:
             failed = error
-            if telemetry.observe_sends and isinstance(error, Exception):
-                labels = (("error", qualified_name(type(error))), ("request", kind))
-                telemetry.tally(Count.SEND_FAILED, labels)
             raise
         finally:
             if metering is not None:

@@ -91,6 +91,42 @@ async def test_observed_sends_are_counted_by_request_handler_and_event() -> None
     assert by(app.telemetry, Count.RAISED) == {(("event", event), ("handler", handler)): 2}
 
 
+async def test_a_handler_that_is_only_counted_has_nothing_around_it() -> None:
+    """Section 5: without an SDK its runner grows one number, and no coroutine is in between."""
+    app = make_app((Join, raising(Joined())), (Joined, raising()))
+    app.telemetry.observe_sends = True
+    async with app:
+        source: str = app._parts.mediator._bodies[Join].__source__  # type: ignore[attr-defined]
+    assert "around" not in source
+    assert source.count("[0] += 1") == 1
+    assert app.telemetry.snapshot() == {}  # what never ran is not told of
+
+
+async def test_counts_go_on_when_an_app_is_started_again() -> None:
+    """They are those of the app, not of what was compiled at one start of it."""
+    app = make_app((Join, raising(Joined())), (Joined, raising()))
+    app.telemetry.observe_sends = True
+    for _ in range(2):
+        async with app:
+            await app.send(Join())
+    assert app.telemetry.counts == {Count.SENT: 2, Count.HANDLED: 4, Count.RAISED: 2}
+    assert list(by(app.telemetry, Count.SENT).values()) == [2]
+
+
+def test_a_cell_and_what_is_added_are_one_count() -> None:
+    """With the same labels or with others; whoever reads sees their sum."""
+    telemetry = Telemetry("meetings")
+    cell = telemetry.cell(Count.SENT, (("request", "a"),))
+    assert cell is telemetry.cell(Count.SENT, (("request", "a"),))
+    cell[0] += 2
+    telemetry.count(Count.SENT, request="a")
+    telemetry.count(Count.SENT)
+    assert telemetry.snapshot() == {
+        "headrace.request.sent": 4,
+        "headrace.request.sent{request=a}": 3,
+    }
+
+
 async def test_observed_failures_are_counted_by_handler_and_error() -> None:
     """Section 2: who failed, on what, with which error."""
 

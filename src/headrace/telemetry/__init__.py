@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from headrace.telemetry.counts import Count, Labels, read, snapshot, total, written
+from headrace.telemetry.counts import Count, Labels, Tallies, read, total, written
 from headrace.telemetry.events import LogEvent
 from headrace.telemetry.log import Logbook, about
 
@@ -43,10 +43,9 @@ class Telemetry(Logbook):
     __slots__ = (
         "_keys",
         "_meters",
+        "_tallies",
         "_tracers",
         "app",
-        "counts",
-        "labelled",
         "metering",
         "observe_sends",
         "tracing",
@@ -55,9 +54,7 @@ class Telemetry(Logbook):
     def __init__(self, app: str) -> None:
         super().__init__(app=app)
         self.app = app
-        self.counts: Counter[Count] = Counter()
-        self.labelled: Counter[tuple[Count, Labels]] = Counter()
-        """The same counts, of those that tell more: by topic, group, type or handler."""
+        self._tallies = Tallies()
         self.observe_sends = False
         """Count each send, each raised event and each handler that ran, by name. Default False: a send that nobody watches
         pays nothing for it. Set it before the app starts."""
@@ -68,6 +65,16 @@ class Telemetry(Logbook):
         self._tracers: TracerProvider | None = None
         self._meters: MeterProvider | None = None
         self._keys = False
+
+    @property
+    def counts(self) -> Counter[Count]:
+        """All counts now, whatever they were of."""
+        return self._tallies.totals
+
+    @property
+    def labelled(self) -> Counter[tuple[Count, Labels]]:
+        """The same counts, of those that tell more: by topic, group, type or handler."""
+        return self._tallies.labelled
 
     def use(
         self,
@@ -99,7 +106,7 @@ class Telemetry(Logbook):
         if meters is not None and self.metering is None:
             from headrace.telemetry.metering import Metering
 
-            self.metering = Metering(meters, self.app, self, self.counts, self.labelled)
+            self.metering = Metering(meters, self.app, self, self._tallies)
 
     def fresh(self) -> Telemetry:
         """A telemetry of the same app with the same settings, and no counts: for a variant of the app."""
@@ -121,13 +128,15 @@ class Telemetry(Logbook):
 
     def tally(self, what: Count, labels: Labels, amount: int = 1) -> None:
         """Add to a count whose labels are made already; see `count`. What is called often has them ready."""
-        self.counts[what] += amount
-        if labels:
-            self.labelled[what, labels] += amount
+        self._tallies.add(what, labels, amount)
+
+    def cell(self, what: Count, labels: Labels) -> list[int]:
+        """A count with labels for the hot path: fetch it once, and write `cell[0] += 1` each time."""
+        return self._tallies.cell(what, labels)
 
     def snapshot(self) -> dict[str, int]:
         """All counts as plain data: totals such as `headrace.relay.published`, and their parts.
 
         A part is written `headrace.relay.published{topic=meetings}`; `headrace.telemetry.read` takes it to pieces.
         """
-        return snapshot(self.counts, list(self.labelled.items()))
+        return self._tallies.snapshot()

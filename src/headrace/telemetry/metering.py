@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary, WeakSet
 
-from headrace.telemetry.counts import Count, Labels
+from headrace.telemetry.counts import Count, Tallies
 from headrace.telemetry.faults import SdkFaults
 from headrace.telemetry.names import (
     BUCKETS,
@@ -46,7 +45,7 @@ class Metering:
         provider: of meters.
         app: the app's name.
         log: where errors of the SDK are told; they disturb nobody.
-        counts: its counts, and those with labels.
+        counts: its counts.
     """
 
     def __init__(
@@ -54,8 +53,7 @@ class Metering:
         provider: MeterProvider,
         app: str,
         log: Logbook,
-        counts: Counter[Count],
-        labelled: Counter[tuple[Count, Labels]],
+        counts: Tallies,
     ) -> None:
         instruments = _instruments.get(provider)
         if instruments is None:
@@ -65,7 +63,6 @@ class Metering:
         self._app = app
         self._faults = SdkFaults(log)
         self._counts = counts
-        self._labelled = labelled
         self.gauges: Reading = {}
         """Set from time to time by whoever reads the storage; empty while the app does not run."""
 
@@ -146,15 +143,10 @@ class Metering:
                 if what is metric:
                     yield self._of_app(found), number
             return
-        count = Count(metric.name)
-        # A copy: this runs in a thread of the SDK, while the event loop counts on.
-        parts = [
-            (labels, n) for (what, labels), n in self._labelled.copy().items() if what is count
-        ]
-        rest = self._counts[count] - sum(n for _, n in parts)
+        parts = self._counts.parts(Count(metric.name))
         # Zero of everything is known beforehand only where there are no labels.
-        if rest > 0 or not (parts or metric.attributes):
-            parts.append(((), max(rest, 0)))
+        if not (parts or metric.attributes):
+            parts.append(((), 0))
         for labels, number in parts:
             yield self._of_app(tuple((LABELS[name], value) for name, value in labels)), number
 
