@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -607,7 +608,10 @@ async def test_any_text_is_enqueued_as_it_is(
     unit.enqueue([sent])
     await unit.commit()
     rows = await storage.ready(OUTBOX, range(4), limit=9)
-    assert [row.message for row in rows] == [sent]
+    (row,) = rows
+    # What is read carries its place in the outbox besides.
+    numbered = replace(sent.envelope, sequence=row.message.envelope.sequence)
+    assert row.message == replace(sent, envelope=numbered)
     assert await names(storage) == (["a"] if kind == "with a write" else [])
 
 
