@@ -49,10 +49,11 @@ def dashboard(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show the app in the browser: live flow, messages, backlogs and owners, dead letters, audit.
+    """Show the app in the browser.
 
-    It reads what the app's processes have stored, and runs nothing of the app itself. SIGINT or SIGTERM ends it. To have
-    it in your web application, with your log-in, mount headrace.dashboard.Dashboard there.
+    Live flow, messages, backlogs and owners, dead letters, audit: it reads what the app's processes have stored, and runs
+    nothing of the app itself. SIGINT or SIGTERM ends it. To have it in your web application, with your log-in, mount
+    headrace.dashboard.Dashboard there.
     """
     with answering(app, json) as output:
         if allow_actions and host not in LOOPBACK:

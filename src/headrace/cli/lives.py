@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from headrace.cli.sheets import Sheet
 from headrace.cli.tables import at_time, body_text, body_value, facts, heading, indented, table
 from headrace.cli.times import for_long
 from headrace.envelope import attributes
@@ -76,7 +77,7 @@ def explanation_view(explanation: Explanation) -> list[RenderableType]:
 def _message(life: MessageLife) -> Iterator[RenderableType]:
     envelope = life.envelope
     yield heading(f"message {life.id}", envelope.type if envelope is not None else "")
-    rows: list[tuple[str, RenderableType | None]] = [
+    rows: list[tuple[str, str | Text | None]] = [
         ("topic", Text(life.topic) if life.topic is not None else None),
         ("key", Text(life.key) if life.key is not None else None),
         ("raised", _raised(life)),
@@ -142,7 +143,9 @@ def _way(life: MessageLife) -> RenderableType:
         made.add_row(
             "topic",
             Text("there", "green"),
-            f"partition {life.log.partition} of {life.log.topic}, position {life.log.position}",
+            Text(
+                f"partition {life.log.partition} of {life.log.topic}, position {life.log.position}"
+            ),
         )
     for one in life.groups:
         _add(made, f"group {one.group}", one)
@@ -194,7 +197,7 @@ def _relatives(relatives: Iterable[Relative], arrow: str) -> RenderableType:
             said.append(f"{'  ' if one.type else ''}in {one.where}", "dim")
         if one.note:
             said.append(one.note, "dim")
-        made.add_row(arrow, one.id, said)
+        made.add_row(arrow, Text(one.id), said)
     return indented(made)
 
 
@@ -234,8 +237,8 @@ def _queue_line(queue: KeyQueue) -> Text:
     return Text.assemble((name, "bold"), (f"  {where}{owner}", "dim"), "\n  ", (queue.why, style))
 
 
-def _standings(standings: Sequence[Standing]) -> Table:
-    made = table(">position", "state", "=id", "type", ">tries", "says")
+def _standings(standings: Sequence[Standing]) -> Sheet:
+    made = table(">position", "state", "id", "type", ">tries", "says")
     for one in standings:
         said = f"{one.failure.error}: {one.failure.message}" if one.failure is not None else ""
         made.add_row(
@@ -249,8 +252,8 @@ def _standings(standings: Sequence[Standing]) -> Table:
     return made
 
 
-def _log(places: Sequence[LogPlace]) -> Table:
-    made = table(">position", ">partition", "=id", "type", "raised")
+def _log(places: Sequence[LogPlace]) -> Sheet:
+    made = table(">position", ">partition", "id", "type", "raised")
     for one in places:
         made.add_row(one.position, str(one.partition), one.id, one.type, one.time)
     return made

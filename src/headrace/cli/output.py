@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from headrace.cli.ending import Fault, end, fault_of
 
@@ -51,14 +52,19 @@ class Output:
         """Write for people: text with marks of rich, tables, trees. Text that is not yours goes through `rich.markup.escape`."""
         if self.console.is_terminal:
             for one in what:
-                self.console.print(one, soft_wrap=isinstance(one, str))
+                self.console.print(one, soft_wrap=_as_it_is(one))
             return
         with self.console.capture() as written:
             for one in what:
-                self.console.print(one, soft_wrap=isinstance(one, str))
+                self.console.print(one, soft_wrap=_as_it_is(one))
         # Columns are filled with blanks, which nobody sees on a terminal and everybody in a file.
         sys.stdout.write("".join(f"{line.rstrip()}\n" for line in written.get().splitlines()))
         sys.stdout.flush()
+
+
+def _as_it_is(what: RenderableType) -> bool:
+    """Whether its lines are left to the terminal to break."""
+    return isinstance(what, str) or (isinstance(what, Text) and bool(what.no_wrap))
 
 
 def console(*, error: bool = False) -> Console:

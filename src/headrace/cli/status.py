@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from headrace.cli.ending import Code
 from headrace.cli.loading import load
 from headrace.cli.opening import Opened, with_opened
 from headrace.cli.output import App, Json, Output, answering
+from headrace.cli.sheets import Sheet
 from headrace.cli.standing import Line, Looking, Standing, short
+from headrace.cli.tables import indented, table
 from headrace.cli.times import for_long
 from headrace.errors import StorageBusy, StorageUnavailable
 from headrace.telemetry import Count
@@ -98,7 +98,7 @@ def view(standing: Standing) -> RenderableType:
         Text.assemble((standing.app, "bold"), (f"  {alive}", "dim" if count else "bold yellow"))
     ]
     if standing.processes:
-        parts.append(_indented(_processes(standing)))
+        parts.append(indented(_processes(standing)))
     if standing.lines:
         since = "since each process started" if standing.rates_since_start else "now"
         parts += [
@@ -111,51 +111,36 @@ def view(standing: Standing) -> RenderableType:
                 ),
             ),
         ]
-        parts.append(_indented(_queues(standing)))
+        parts.append(indented(_queues(standing)))
     if standing.dead:
-        parts += ["", Text("dead letters", "bold"), _indented(_dead(standing))]
+        parts += ["", Text("dead letters", "bold"), indented(_dead(standing))]
     if standing.problems:
         parts += ["", Text("look at this", "bold red")]
-        parts += [_indented(Text(one)) for one in standing.problems]
+        parts += [indented(Text(one)) for one in standing.problems]
     return Group(*parts)
 
 
-def _indented(what: RenderableType) -> Padding:
-    return Padding(what, (0, 0, 0, 2), expand=False)
-
-
-def _table(*columns: str) -> Table:
-    """Columns whose name begins with > are numbers."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in columns:
-        numbers = name.startswith(">")
-        table.add_column(
-            name.removeprefix(">"), justify="right" if numbers else "left", no_wrap=numbers
-        )
-    return table
-
-
-def _processes(standing: Standing) -> Table:
-    table = _table("process", "roles", ">up", ">sent/s", ">published/s", ">handled/s")
+def _processes(standing: Standing) -> Sheet:
+    made = table("process", "roles", ">up", ">sent/s", ">published/s", ">handled/s")
     for one in standing.processes:
         up = max(one.at - one.started_at, 1e-9)
         shown = [one.counts.get(name, 0) / up for name in _COUNTED]
-        table.add_row(
+        made.add_row(
             short(one.process),
             ", ".join(one.roles),
             for_long(up + one.age_seconds),
             *(_rate(rate) for rate in shown),
         )
-    return table
+    return made
 
 
-def _queues(standing: Standing) -> Table:
-    table = _table(
+def _queues(standing: Standing) -> Sheet:
+    made = table(
         "queue", ">ready", ">waiting", ">held", ">dead", ">oldest", ">behind", ">/s", "worked by"
     )
     for line in standing.lines:
         stored = line.backlog
-        table.add_row(
+        made.add_row(
             line.name if line.topic is None else f"{line.name}, {line.topic}",
             *(_count(number) for number in (stored.ready, stored.waiting, stored.held)),
             Text(_count(stored.dead), "red" if stored.dead else ""),
@@ -164,7 +149,7 @@ def _queues(standing: Standing) -> Table:
             _rate(line.per_second) if line.per_second is not None else "-",
             _owners(line),
         )
-    return table
+    return made
 
 
 def _owners(line: Line) -> Text:
@@ -178,12 +163,12 @@ def _owners(line: Line) -> Text:
     return text
 
 
-def _dead(standing: Standing) -> Table:
+def _dead(standing: Standing) -> Sheet:
     names = {line.queue: line.name for line in standing.lines}
     dead = standing.dead
-    table = _table(">count", "queue", "topic", "error", "newest says")
+    made = table(">count", "queue", "topic", "error", "newest says")
     for one in dead[:10]:
-        table.add_row(
+        made.add_row(
             str(one.count),
             names.get(one.queue, one.queue),
             one.topic,
@@ -191,8 +176,8 @@ def _dead(standing: Standing) -> Table:
             Text(one.sample.partition("\n")[0]),
         )
     if len(dead) > 10:
-        table.add_row("", f"and {len(dead) - 10} more", "", "", "")
-    return table
+        made.add_row("", f"and {len(dead) - 10} more", "", "", "")
+    return made
 
 
 _COUNTED = (Count.SENT, Count.PUBLISHED, Count.CONSUMED)

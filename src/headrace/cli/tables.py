@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from textwrap import indent
 
 import msgspec
 from rich.console import RenderableType
@@ -11,35 +12,33 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-
-def table(*columns: str) -> Table:
-    """An empty table. Columns whose name begins with > are numbers; one that begins with = is never folded."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in columns:
-        is_number = name.startswith(">")
-        made.add_column(
-            name.lstrip(">="),
-            justify="right" if is_number else "left",
-            no_wrap=is_number or name.startswith("="),
-            overflow="fold",
-        )
-    return made
+from headrace.cli.sheets import Sheet
 
 
-def facts(pairs: Iterable[tuple[str, RenderableType | None]]) -> RenderableType:
-    """Names and what they are; those that are None are left out."""
+def table(*columns: str) -> Sheet:
+    """An empty table. Columns whose name begins with > are numbers."""
+    return Sheet(columns)
+
+
+def facts(pairs: Iterable[tuple[str, str | Text | None]]) -> RenderableType:
+    """Names and what they are; those that are None are left out. Marks of rich in a string are none."""
     made = Table.grid(padding=(0, 2, 0, 0))
     made.add_column(style="dim", no_wrap=True)
     made.add_column(overflow="fold")
     for name, value in pairs:
         if value is not None:
-            made.add_row(name, value)
+            made.add_row(name, Text(value) if isinstance(value, str) else value)
     return indented(made)
 
 
 def indented(what: RenderableType) -> Padding:
     """Below a heading."""
     return Padding(what, (0, 0, 0, 2), expand=False)
+
+
+def as_written(text: str) -> Text:
+    """Below a heading, with the line breaks that it has: what a terminal breaks by itself can be copied whole."""
+    return Text(indent(text, "  "), no_wrap=True)
 
 
 def heading(text: str, more: str = "") -> Text:

@@ -9,7 +9,16 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from headrace.cli.dead.choosing import Chosen
-from headrace.cli.tables import at_time, body_text, body_value, facts, heading, indented, table
+from headrace.cli.tables import (
+    as_written,
+    at_time,
+    body_text,
+    body_value,
+    facts,
+    heading,
+    indented,
+    table,
+)
 from headrace.cli.times import for_long
 from headrace.dead_letters import DeadLetter
 from headrace.envelope import attributes
@@ -80,9 +89,9 @@ def letter_view(letter: DeadLetter, behind: int, body: str) -> list[RenderableTy
     if failure is not None:
         parts += ["", heading("error", failure.error), indented(Text(failure.message, "red"))]
         if failure.traceback:
-            parts.append(indented(Text(failure.traceback.rstrip())))
+            parts.append(as_written(failure.traceback.rstrip()))
     parts += ["", heading("body", body)]
-    parts.append(indented(Text(body_text(letter.data))))
+    parts.append(as_written(body_text(letter.data)))
     parts += ["", heading("envelope")]
     parts.append(facts((name, Text(value)) for name, value in attributes(envelope).items()))
     return parts
