@@ -166,19 +166,19 @@ def shared_topic() -> Graph:
     return graph_of(app.describe())
 
 
-def test_what_is_counted_by_topic_stands_at_no_single_message_of_several() -> None:
-    """Of which message it was is known by what handlers raised, or not at all."""
+def test_messages_that_share_a_topic_have_figures_of_their_own() -> None:
+    """What is published is counted by topic and type; the topic itself has their sum."""
     graph = shared_topic()
-    one = next(id for id in graph.nodes if id.endswith("One"))
-    published = {"headrace.relay.published{topic=two}": 9}
-    counts = Counts(published, dict.fromkeys(published, 4.5))
-    now = Now(0.0, 0, None, (), None, counts)
-    assert not Figures(graph, now).edges()
-    assert Figures(graph, now).cells()["t:two rate"].text == "4.5"
-    raised = f"headrace.event.raised{{event={one.removeprefix('m:')},handler=h}}"
-    counts = Counts({raised: 2}, {raised: 1.0})
-    edges = Figures(graph, Now(0.0, 0, None, (), None, counts)).edges()
-    assert {id: figure.text for id, figure in edges.items()} == {f"{one} t:two": "1.0/s"}
+    one, other = (node.id for node in graph.of_kind("notification"))
+    published = {
+        "headrace.relay.published{topic=two,type=two.one.v1}": 9,
+        "headrace.relay.published{topic=two,type=two.other.v1}": 2,
+    }
+    counts = Counts(published, dict(zip(published, (4.5, 1.0), strict=True)))
+    figures = Figures(graph, Now(0.0, 0, None, (), None, counts))
+    edges = {id: figure.text for id, figure in figures.edges().items()}
+    assert edges == {f"{one} t:two": "4.5/s", f"{other} t:two": "1.0/s"}
+    assert figures.cells()["t:two rate"].text == "5.5"
 
 
 def test_what_nobody_counts_is_unknown_and_not_nothing() -> None:

@@ -51,9 +51,11 @@ async def test_counts_are_collected_with_their_labels_as_attributes() -> None:
     async with shop(told) as app:
         await app.send(Join())
         await app.settle()
-        assert labelled(told.numbers("headrace.relay.published")) == [
-            ({"messaging.destination.name": "meetings"}, 1)
-        ]
+        announced = {
+            "messaging.destination.name": "meetings",
+            "headrace.message.type": "meetings.announced.v1",
+        }
+        assert labelled(told.numbers("headrace.relay.published")) == [(announced, 1)]
         assert labelled(told.numbers("headrace.consumer.handled")) == [
             (
                 {

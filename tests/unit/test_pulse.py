@@ -66,7 +66,9 @@ async def test_a_running_app_is_seen_and_a_stopped_one_is_not() -> None:
             await asyncio.sleep(0.01)
         (one,) = found
         assert one.roles == ("consume", "relay", "send")
-        assert one.counts["headrace.relay.published{topic=meetings}"] == 1
+        assert (
+            one.counts["headrace.relay.published{topic=meetings,type=meetings.announced.v1}"] == 1
+        )
         assert one.partitions["outbox:meetings"] == tuple(range(8))
         assert "group:meetings/meetings" in one.partitions
         assert one.paused == ()

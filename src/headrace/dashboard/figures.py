@@ -150,10 +150,7 @@ class Figures:
                 return None
 
     def _publishing(self, message: Node, topic: Node) -> Figure | None:
-        """What is published is counted by topic; which message it was is known where it was raised."""
-        if sum(edge.target == topic.id for edge in self._graph.edges) == 1:
-            return _moving(self._counts.of(Count.PUBLISHED, topic=topic.name))
-        return _moving(self._counts.of(Count.RAISED, event=_message_id(message.id)))
+        return _moving(self._counts.of(Count.PUBLISHED, topic=topic.name, type=message.type))
 
     def _handler(self, node: Node) -> Figure | None:
         handled, failed = self._handled(node)

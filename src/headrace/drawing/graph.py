@@ -29,6 +29,7 @@ class Node(Struct, frozen=True, kw_only=True):
         message: of a handler: the node of the message that it handles here; of others "".
         group: of a handler that consumes: the node of its group; of others "".
         declared: of a handler: whether all that it raises is known.
+        type: of a notification: its type on the wire; of others "".
     """
 
     id: str
@@ -39,6 +40,7 @@ class Node(Struct, frozen=True, kw_only=True):
     message: str = ""
     group: str = ""
     declared: bool = True
+    type: str = ""
 
 
 class Edge(Struct, frozen=True):
@@ -172,7 +174,8 @@ class _Drawing:
         node = message_node(message.id)
         kind = "event" if message.kind == "domain event" else message.kind
         note = f"key {message.key}" if message.key else ""
-        self._node(Node(id=node, kind=kind, name=self._name(message), note=note))
+        name, type_ = self._name(message), message.type or ""
+        self._node(Node(id=node, kind=kind, name=name, note=note, type=type_))
         if message.topic is not None:
             self._notification(node, message, message.topic)
             return

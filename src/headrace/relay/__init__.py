@@ -226,8 +226,9 @@ class Relay:
         refused = {one.index: one for one in rejected}
         confirmed = [row for index, row in enumerate(rows) if index not in refused]
         self._published += len(confirmed)
-        for topic, amount in Counter(row.message.topic for row in confirmed).items():
-            self._telemetry.tally(Count.PUBLISHED, (("topic", topic),), amount)
+        kinds = Counter((row.message.topic, row.message.envelope.type) for row in confirmed)
+        for (topic, kind), amount in kinds.items():
+            self._telemetry.tally(Count.PUBLISHED, (("topic", topic), ("type", kind)), amount)
         later = {rows[i].message.topic: one for i, one in refused.items() if not one.final}
         for topic in {row.message.topic for row in rows}:
             if topic in later:

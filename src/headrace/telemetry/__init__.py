@@ -137,6 +137,6 @@ class Telemetry(Logbook):
     def snapshot(self) -> dict[str, int]:
         """All counts as plain data: totals such as `headrace.relay.published`, and their parts.
 
-        A part is written `headrace.relay.published{topic=meetings}`; `headrace.telemetry.read` takes it to pieces.
+        A part is written `headrace.lease.lost{queue=outbox:meetings}`; `headrace.telemetry.read` takes it to pieces.
         """
         return self._tallies.snapshot()

@@ -263,7 +263,10 @@ COUNTERS: Final = {
         (_A.HANDLER,),
     ),
     Count.FINALIZER_FAILED: ("finalizers of dependencies that failed after a commit", ()),
-    Count.PUBLISHED: ("notifications that the broker has confirmed", (_A.DESTINATION,)),
+    Count.PUBLISHED: (
+        "notifications that the broker has confirmed",
+        (_A.DESTINATION, _A.MESSAGE_TYPE),
+    ),
     Count.PUBLISH_REJECTED: (
         "notifications that it will never accept: dead letters of the outbox",
         (_A.DESTINATION,),
