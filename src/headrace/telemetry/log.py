@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from typing import Protocol
 
 from headrace.telemetry.events import LogEvent
@@ -50,7 +51,9 @@ class Logbook:
         fields: dict[str, object],
         error: BaseException | None = None,
     ) -> None:
-        if self.logger.isEnabledFor(level):
+        if not self.logger.isEnabledFor(level):
+            return
+        try:
             self.logger.log(
                 level,
                 text,
@@ -58,6 +61,11 @@ class Logbook:
                 extra={"headrace": {"event": event.value, **self._always, **fields}},
                 stacklevel=3,
             )
+        except Exception:
+            # A filter of the user's: what `logging` itself does for handlers. A send whose commit stands, or the loop of a
+            # relay, must not end of it.
+            if logging.raiseExceptions:
+                traceback.print_exc()
 
 
 class Named(Protocol):

@@ -14,7 +14,7 @@ from typing import Final, cast
 from headrace.envelope import Envelope, Message, attributes, from_attributes
 from headrace.errors import EnvelopeError
 from headrace.telemetry import Logbook, LogEvent
-from headrace.text import forbidden_character
+from headrace.text import forbidden_character, said_by
 from headrace.wire.headers import header_text, percent_decoded, percent_encoded, to_headers
 from headrace.wire.structured import read_structured
 
@@ -151,7 +151,7 @@ class WireFormat:
         except Exception as error:
             raise _Unreadable(
                 f"foreign {type(error).__name__}",
-                f"foreign= raised {type(error).__name__}: {error}",
+                f"foreign= raised {type(error).__name__}: {said_by(error)}",
             ) from error
         if checked is None:
             raise _Unreadable("declined", "it is no CloudEvent, and foreign= returned None for it.")
