@@ -20,6 +20,7 @@ from headrace.errors import (
     StorageBusy,
     StorageUnavailable,
 )
+from headrace.text import said_by
 
 MEDIA_TYPE: Final = "application/problem+json"
 """What problem details are sent as."""
@@ -71,7 +72,7 @@ class Problem:
         detail = self.detail
         own = isinstance(error, HeadraceError)  # its text is for who runs the service
         if detail is None and not own and self.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            detail = str(error)
+            detail = said_by(error)
         return {
             "type": self.type,
             "title": self.title or _phrase(self.status),
