@@ -17,6 +17,7 @@ from headrace.assembly.pulse import ProcessPulse
 from headrace.assembly.status import GroupStatus
 from headrace.cli import asking
 from headrace.cli.ending import Code, Fault
+from headrace.cli.flow import Format, _format_of
 from headrace.cli.output import answering
 from headrace.cli.reloading import snapshot
 from headrace.cli.standing import _lines, _problems, short
@@ -168,3 +169,10 @@ def test_only_files_of_the_program_are_watched(tmp_path: Path) -> None:
     assert sorted(seen) == [str(tmp_path / "app.py"), str(tmp_path / "deep/er/part.py")]
     (tmp_path / "app.py").write_text("changed")
     assert snapshot([tmp_path]) != seen
+
+
+def test_a_file_whose_name_tells_no_format_is_refused() -> None:
+    """A picture that is text would be found out by whoever opens it."""
+    with pytest.raises(Fault, match=r"flow\.png does not tell .* \.svg, .*--format"):
+        _format_of(Path("flow.png"))
+    assert _format_of(Path("flow.SVG")) is Format.SVG

@@ -51,8 +51,8 @@ def flow(
     Commands, their handlers, the events that these raise, topics, groups, and the handlers there. It is read from the wiring:
     nothing is started or connected. What handlers raise is known if it is declared by raises=[...].
     """
-    chosen = Format.JSON if json else form or _format_of(output)
     with answering(app, json) as out:
+        chosen = Format.JSON if json else form or _format_of(output)
         description = load(app).describe()
         graph = graph_of(description, command=command)
         if output is not None:
@@ -70,8 +70,19 @@ def flow(
 def _format_of(output: Path | None) -> Format:
     if output is None:
         return Format.TREE
-    kinds = {".svg": Format.SVG, ".json": Format.JSON, ".mmd": Format.MERMAID}
-    return kinds.get(output.suffix.lower(), Format.TREE)
+    kinds = {
+        ".svg": Format.SVG,
+        ".json": Format.JSON,
+        ".mmd": Format.MERMAID,
+        ".txt": Format.TREE,
+    }
+    found = kinds.get(output.suffix.lower())
+    if found is None:
+        raise Fault(
+            f"{output} does not tell which format it is to have. Name it {', '.join(kinds)}, or pass --format.",
+            Code.USAGE,
+        )
+    return found
 
 
 def _text(form: Format, description: Description, graph: Graph) -> str:

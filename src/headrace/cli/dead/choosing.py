@@ -134,8 +134,11 @@ async def unworked(storage: Storage, queues: Sequence[str]) -> list[str]:
         owners = await storage.owners(queue)
         if any(one is not None and one.expires_seconds > 0 for one in owners.values()):
             continue
-        role = "relay" if queue.startswith("outbox:") else "consume"
+        kind, _, name = queue.partition(":")
+        role = "relay" if kind == "outbox" else "consume"
+        group, _, topic = name.partition("/")
+        words = {"outbox": "the outbox", "group": f"group {group} on topic {topic}"}
         found.append(
-            f"Nobody works {queue} now: it goes on when a process with the role {role!r} runs (`headrace worker`)."
+            f"Nobody works {words.get(kind, 'the after-commit handlers')} now: it goes on when a process with the role {role!r} runs (`headrace worker`)."
         )
     return found
