@@ -139,6 +139,7 @@ async def unworked(storage: Storage, queues: Sequence[str]) -> list[str]:
         group, _, topic = name.partition("/")
         words = {"outbox": "the outbox", "group": f"group {group} on topic {topic}"}
         found.append(
-            f"Nobody works {words.get(kind, 'the after-commit handlers')} now: it goes on when a process with the role {role!r} runs (`headrace worker`)."
+            f"Nobody works {words.get(kind, 'the after-commit handlers')} now: it goes on when a process with the role "
+            f"{role!r} runs (`headrace worker`)."
         )
     return found
