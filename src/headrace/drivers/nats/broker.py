@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Self
@@ -15,17 +14,8 @@ from headrace.drivers.nats.connection import Connection
 from headrace.drivers.nats.link import NO_RESPONDERS, ApiError
 from headrace.drivers.nats.names import Names
 from headrace.drivers.nats.positions import WRITE_SECONDS, Place, Positions
-from headrace.drivers.nats.publishing import (
-    FINAL_CODES,
-    HEADER_ROOM_BYTES,
-    PREFIX,
-    Batch,
-    Outgoing,
-    outgoing,
-    too_large,
-    wire,
-)
-from headrace.drivers.nats.reader import Reader, received
+from headrace.drivers.nats.publishing import HEADER_ROOM_BYTES, PREFIX, publish, wire
+from headrace.drivers.nats.readers import Readers, Sought, taken
 from headrace.drivers.nats.settings import Auth, Streams, Tls, addresses, check_prefix, from_url
 from headrace.drivers.nats.topology import Log, Topology
 from headrace.drivers.users import Users
@@ -34,6 +24,7 @@ from headrace.wire import Raw, WireFormat
 
 if TYPE_CHECKING:
     from headrace.drivers.nats.link import Link
+    from headrace.drivers.nats.reader import Reader
     from headrace.envelope import Envelope, Message
     from headrace.storage import Storage
 
@@ -102,10 +93,11 @@ class NatsBroker:
             name=client_name,
             timeout_seconds=timeout_seconds,
         )
-        self._buffer_messages = buffer_messages
-        self._buffer_bytes = buffer_bytes
         self._synced = synced
         self._names = Names(check_prefix(prefix))
+        self._new_readers = partial(
+            Readers, self._names, buffer_messages=buffer_messages, buffer_bytes=buffer_bytes
+        )
         self._streams = streams or Streams()
         self._topology = Topology(self._names, self._streams, make=declare == "make")
         self._format = WireFormat(PREFIX, foreign=foreign)
@@ -118,7 +110,7 @@ class NatsBroker:
         # Nothing of an event loop or of an earlier outage is kept for the next start.
         self._connection = self._connect(on_loss=self._lost)
         self._counts: dict[str, int] = {}
-        self._readers: dict[Place, Reader] = {}
+        self._readers = self._new_readers()
         self._positions = Positions(self._names, self._topology)
         self._listeners: Listeners[tuple[str, str]] = Listeners()
         self._writer: asyncio.Task[None] | None = None
@@ -196,8 +188,7 @@ class NatsBroker:
                     # Only a hint: whoever counts on it has settled before.
                     with contextlib.suppress(BrokerUnavailable, TopicNotFound):
                         await self._positions.write(link)
-                for reader in list(self._readers.values()):
-                    await reader.stop()
+                await self._readers.stop(list(self._readers))
         finally:
             await self._connection.close()
             self._reset()
@@ -222,25 +213,14 @@ class NatsBroker:
             self._check_running()
             return ()
         async with self._using() as link:
-            rejected: list[Rejected] = []
-            sendable: list[tuple[int, Outgoing]] = []
-            for index, message in enumerate(messages):
-                count = self._counts.get(message.topic) or await self._count(link, message.topic)
-                subject = self._names.subject(message.topic, partition_of(message, count))
-                ready = outgoing(message, subject)
-                reason = too_large(ready, link.max_payload_bytes)
-                if reason:
-                    rejected.append(Rejected(index, reason))
-                else:
-                    sendable.append((index, ready))
-            batch = Batch()
-            await batch.send(link, sendable)
-            if batch.refused:
-                await self._look_again(link, messages, batch.refused)
-            rejected += (
-                Rejected(index, f"The NATS server says: {error}.", error.code in FINAL_CODES)
-                for index, error in batch.refused.items()
-            )
+            counts = {one: await self._count(link, one) for one in {m.topic for m in messages}}
+            subjects = [
+                self._names.subject(one.topic, partition_of(one, counts[one.topic]))
+                for one in messages
+            ]
+            rejected, refused = await publish(link, messages, subjects)
+            if refused:
+                await self._look_again(link, messages, refused)
             return rejected
 
     async def _look_again(
@@ -259,7 +239,7 @@ class NatsBroker:
     ) -> Sequence[Received]:
         """See `Broker.read`. Partitions share the limit evenly first; what one leaves goes to the others."""
         async with self._using() as link:
-            readers: list[tuple[int, Reader, Log]] = []
+            sought: list[Sought] = []
             for partition, position in after.items():
                 place = (group, topic, partition)
                 reader = self._readers.get(place) or await self._new_reader(link, place)
@@ -269,15 +249,8 @@ class NatsBroker:
                     settled=partial(self._positions.get, link, place),
                     find=partial(self._find, link, topic),
                 )
-                readers.append((partition, reader, log))
-        # Another partition comes first each time, so that none starves when there are more than the limit.
-        random.shuffle(readers)
-        found: list[Received] = []
-        for number, (partition, reader, log) in enumerate(readers):
-            share = -(-(limit - len(found)) // (len(readers) - number))
-            taken = reader.take(share)
-            found += [received(self._format, topic, partition, log, each) for each in taken]
-        return found
+                sought.append(Sought(partition, reader, log))
+        return taken(sought, topic, limit, self._format)
 
     async def settle(self, group: str, topic: str, positions: Mapping[int, str]) -> None:
         """See `Broker.settle`. Written to the server at most once a second, and at `release`."""
@@ -291,10 +264,7 @@ class NatsBroker:
         """See `Broker.release`."""
         self._check_running()
         places = [(group, topic, partition) for partition in partitions]
-        for place in places:
-            reader = self._readers.pop(place, None)
-            if reader is not None:
-                await reader.stop()
+        await self._readers.stop(places)
         try:
             if self._positions.unwritten:
                 async with self._using() as link:
@@ -372,22 +342,9 @@ class NatsBroker:
         return known if known is not None else (await self._find(link, topic)).count
 
     async def _new_reader(self, link: Link, place: Place) -> Reader:
-        group, topic, partition = place
+        group, topic, _ = place
         count = await self._count(link, topic)
-        if not 0 <= partition < count:
-            raise TopicNotFound(
-                f"topic {topic!r} has {count} partitions and no partition {partition}"
-            )
-        return self._readers.setdefault(
-            place,
-            Reader(
-                self._names.stream(topic),
-                self._names.subject(topic, partition),
-                buffer_messages=self._buffer_messages,
-                buffer_bytes=self._buffer_bytes,
-                wake=partial(self._listeners.wake, [(group, topic)]),
-            ),
-        )
+        return self._readers.of(place, count, partial(self._listeners.wake, [(group, topic)]))
 
     async def _write_soon(self) -> None:
         """Gather positions for a moment, then write them. Ends when nothing is left."""

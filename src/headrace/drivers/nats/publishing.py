@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from headrace.broker import Wire
+from headrace.broker import Rejected, Wire
 from headrace.drivers.nats.link import ApiError, Link, parse
 from headrace.wire import percent_encoded, to_headers
 
@@ -86,6 +86,40 @@ def too_large(message: Outgoing, max_payload_bytes: int) -> str | None:
     if message.size_bytes > max_payload_bytes:
         return f"Body and headers have {message.size_bytes} bytes; the NATS server takes {max_payload_bytes}."
     return None
+
+
+async def publish(
+    link: Link, messages: Sequence[Message], subjects: Sequence[str]
+) -> tuple[list[Rejected], Mapping[int, ApiError]]:
+    """Send messages and wait for the server's word on each.
+
+    Args:
+        link: the connection.
+        messages: what to send.
+        subjects: where each of them goes.
+
+    Returns:
+        What is not stored, and of that what the server itself has refused, by its index.
+
+    Raises:
+        BrokerUnavailable: the connection is lost, or nothing was answered for the time-out of the link.
+    """
+    rejected: list[Rejected] = []
+    sendable: list[tuple[int, Outgoing]] = []
+    for index, (message, subject) in enumerate(zip(messages, subjects, strict=True)):
+        ready = outgoing(message, subject)
+        reason = too_large(ready, link.max_payload_bytes)
+        if reason:
+            rejected.append(Rejected(index, reason))
+        else:
+            sendable.append((index, ready))
+    batch = Batch()
+    await batch.send(link, sendable)
+    rejected += (
+        Rejected(index, f"The NATS server says: {error}.", error.code in FINAL_CODES)
+        for index, error in batch.refused.items()
+    )
+    return rejected, batch.refused
 
 
 class Batch:
