@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import pytest
 from dishka import FromComponent, Provider, Scope, make_async_container
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from headrace import Envelope, Headrace, RequestMediator
 from headrace.container import Lifetime
@@ -204,6 +205,19 @@ def test_all_missing_dependencies_are_reported_together() -> None:
     text = "\n".join(faults(join))
     assert "nothing provides Clock" in text
     assert "nothing provides Log" in text
+
+
+@pytest.mark.parametrize("kind", [AsyncSession, AsyncConnection])
+def test_a_session_without_a_storage_asks_for_a_storage(kind: type) -> None:
+    """G12: not for a provider, which would make one outside of the unit of work."""
+
+    async def join(request: Join, session: object) -> str:
+        return ""
+
+    join.__annotations__["session"] = kind
+    (fault,) = faults(join)
+    assert f"{kind.__name__} is that of the running unit of work" in fault
+    assert "Pass storage=" in fault
 
 
 def test_a_circle_of_dependencies_is_drawn() -> None:

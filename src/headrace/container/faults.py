@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from types import FunctionType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from headrace.signatures import where
 
@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from dishka.dependency_source import Factory
     from dishka.entities.key import DependencyKey
     from dishka.registry import Registry
+
+_OF_SQL_STORAGES: Final = frozenset(
+    {"sqlalchemy.ext.asyncio.session.AsyncSession", "sqlalchemy.ext.asyncio.engine.AsyncConnection"}
+)
+"""What storages in a database provide, by name: the core knows no driver."""
 
 
 class GraphFaults:
@@ -92,6 +97,12 @@ class GraphFaults:
                 f"headrace_provider({_name(key)}) to the container that you pass."
             ] = None
             return
+        if f"{_module(key)}.{_name(key)}" in _OF_SQL_STORAGES:
+            self._faults[
+                f"{drawn}: {_name(key)} is that of the running unit of work, and comes with a storage in a database, which this "
+                f'app does not have. Pass storage=..., such as "sqlite+aiosqlite:///app.db".'
+            ] = None
+            return
         known = sorted({_name(k) for registry, _ in self._registries for k in registry.factories})
         near = difflib.get_close_matches(_name(key), known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
@@ -107,6 +118,10 @@ class GraphFaults:
                         f"the container provides {_name(key)} itself{_made_at(factory)}: what is written through it is outside "
                         f"the unit of work. Replace that provider by headrace_provider({_name(key)})."
                     ] = None
+
+
+def _module(key: DependencyKey) -> str:
+    return str(getattr(key.type_hint, "__module__", ""))
 
 
 def _is_headrace(factory: Factory) -> bool:
