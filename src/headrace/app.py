@@ -20,6 +20,10 @@ from typing import Any, Literal, Self, TypeVar, cast, get_args
 
 from headrace.assembly import AppStatus, Parts, Settings, assemble
 from headrace.assembly.deliveries import DEFAULT
+from headrace.assembly.probing import Probe
+from headrace.assembly.settling import settle
+from headrace.assembly.starting import start
+from headrace.assembly.status import status_of
 from headrace.broker import Broker, Topic
 from headrace.codec import Codec
 from headrace.dead_letters import DeadLetters
@@ -115,6 +119,7 @@ class Headrace:
         )
         self.telemetry = Telemetry(name)
         self._parts: Parts = assemble(self._settings, self.telemetry)
+        self._probe = Probe(self._parts)
         self._runners: dict[type, Callable[[Any], Awaitable[Any]]] = {}
         self._sending = False
         self._running: AsyncExitStack | None = None
@@ -158,7 +163,7 @@ class Headrace:
 
     async def status(self) -> AppStatus:
         """What relay and consumers of this process do, and how large the outbox is: for health checks and people (G13)."""
-        return await self._parts.status()
+        return await status_of(self._parts)
 
     async def health(self, *, timeout_seconds: float = 2.0, strict: bool = False) -> Health:
         """Whether this process lives and is ready, with the reasons in words, for the probes of an orchestrator (G13).
@@ -171,7 +176,7 @@ class Headrace:
             timeout_seconds: it answers within this time, also when the database hangs. Default 2: shorter than a probe waits.
             strict: what is otherwise only noted makes the process unready too.
         """
-        return await self._parts.probe.health(
+        return await self._probe.health(
             running=self.running, timeout_seconds=timeout_seconds, strict=strict
         )
 
@@ -270,7 +275,7 @@ class Headrace:
         Raises:
             DrainTimeout: it took longer; tells what is left.
         """
-        await self._parts.settle(timeout_seconds)
+        await settle(self._parts, timeout_seconds)
 
     async def start(self) -> None:
         """Check the wiring, prepare storage and broker, start relay and consumers. On any error nothing stays started.
@@ -285,7 +290,7 @@ class Headrace:
                 return
             self.check()
             async with AsyncExitStack() as stack:
-                await self._parts.start(stack, _owner())
+                await start(self._parts, self._probe, stack, _owner())
                 self._running = stack.pop_all()
             self._runners = self._parts.mediator.runners
             self._sending = True
@@ -342,6 +347,7 @@ class Headrace:
         twin._settings = change(self._settings)
         twin.telemetry = self.telemetry.fresh()
         twin._parts = assemble(twin._settings, twin.telemetry)
+        twin._probe = Probe(twin._parts)
         twin._runners = {}
         twin._sending = False
         twin._running = twin._changing = None

@@ -20,7 +20,7 @@ from headrace import (
     Retry,
     Subscription,
 )
-from headrace.assembly import statuses
+from headrace.assembly import status as asking
 from headrace.envelope import Message
 from headrace.errors import (
     BindingError,
@@ -143,7 +143,7 @@ async def test_a_broker_that_hangs_does_not_hide_what_is_stored(
         await asyncio.Event().wait()
         return 0
 
-    monkeypatch.setattr(statuses, "ASK_SECONDS", 0.01)
+    monkeypatch.setattr(asking, "ASK_SECONDS", 0.01)
     async with shop(tmp_path, roles={"send"}) as app:
         monkeypatch.setattr(app.broker, "partitions", hang)
         status = await app.status()

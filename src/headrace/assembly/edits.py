@@ -9,7 +9,12 @@ from headrace.envelope import Message
 from headrace.errors import DecodeError, MessageTooLarge
 
 if TYPE_CHECKING:
-    from headrace.assembly.parts import Parts
+    from collections.abc import Iterable, Sequence
+
+    from headrace.assembly.deliveries import Deliveries
+    from headrace.assembly.groups import Group
+    from headrace.bindings import Binding
+    from headrace.codec import Codec
     from headrace.dead_letters import DeadLetter
 
 
@@ -17,11 +22,26 @@ class EditCheck:
     """Refuses bodies that would fail again for what they are.
 
     Args:
-        parts: of the app, which knows the classes of its messages.
+        codec: reads bodies.
+        body_bytes: the most that the app sends.
+        bindings: of the app, which tell the classes of its messages.
+        groups: what is consumed, by whom.
+        deliveries: after-commit handlers of an app with storage, or None.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(
+        self,
+        codec: Codec,
+        body_bytes: int,
+        bindings: Iterable[Binding],
+        groups: Sequence[Group],
+        deliveries: Deliveries | None,
+    ) -> None:
+        self._codec = codec
+        self._body_bytes = body_bytes
+        self._bindings = bindings
+        self._groups = groups
+        self._deliveries = deliveries
 
     def check(self, letter: DeadLetter, data: bytes) -> None:
         """Do nothing if the app could read these bytes, or does not know the type at all.
@@ -30,7 +50,7 @@ class EditCheck:
             DecodeError: the type is known, and the bytes do not fit it.
             MessageTooLarge: they are more than the app sends.
         """
-        most = self._parts.settings.limits.body_bytes
+        most = self._body_bytes
         if len(data) > most:
             raise MessageTooLarge(
                 f"dead letter {letter.position} was not changed: the new body has {len(data)} bytes, and the limit is {most}. "
@@ -40,7 +60,7 @@ class EditCheck:
         if kind is None:
             return
         try:
-            self._parts.mediator.emitter.codec.decode(data, kind)
+            self._codec.decode(data, kind)
         except DecodeError as error:
             raise DecodeError(
                 f"dead letter {letter.position} was not changed, for the new body cannot be read as "
@@ -49,13 +69,13 @@ class EditCheck:
 
     def _kind_of(self, letter: DeadLetter) -> type[object] | None:
         """The class that the message is read as, where it stands."""
-        parts, wanted = self._parts, letter.envelope.type
+        wanted = letter.envelope.type
         if letter.group is not None:
-            for group in parts.groups:
+            for group in self._groups:
                 if group.name == letter.group and letter.topic in group.subscription.topics:
                     return group.types.get(wanted)
-        deliveries = parts.deliveries
+        deliveries = self._deliveries
         if deliveries is not None and letter.queue == deliveries.queue:
             message = Message(letter.topic, letter.key, letter.envelope, letter.data)
             return deliveries.kind_of(message)
-        return types_of(parts.bindings()).get(wanted)
+        return types_of(self._bindings).get(wanted)

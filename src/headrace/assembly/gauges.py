@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from headrace.assembly.status import AppStatus, status_of
 from headrace.backoff import Outage
 from headrace.storage import Backlog, after_queue, group_queue, outbox_queue
 from headrace.telemetry import Count
@@ -21,7 +22,6 @@ from headrace.worker import Worker, infrastructure
 
 if TYPE_CHECKING:
     from headrace.assembly.parts import Parts
-    from headrace.assembly.status import AppStatus
     from headrace.storage import Storage
     from headrace.telemetry.metering import Found, Metering
 
@@ -67,7 +67,7 @@ class Gauges:
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
-            self._metering.gauges = self.read(await self._parts.status())
+            self._metering.gauges = self.read(await status_of(self._parts))
         except BaseException:
             self._metering.gauges = {}
             raise

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from headrace.assembly.parts import OUTBOX_PARTITIONS, Parts
 from headrace.errors import StorageBusy
 from headrace.health import Health
 from headrace.leases import named
@@ -16,7 +17,6 @@ from headrace.text import said_by
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from headrace.assembly.parts import Parts
     from headrace.storage import Storage, Stored
 
 
@@ -25,12 +25,10 @@ class Probe:
 
     Args:
         parts: of the app.
-        partitions: how many the outbox has.
     """
 
-    def __init__(self, parts: Parts, partitions: int) -> None:
+    def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._partitions = partitions
         self._asking: asyncio.Task[Sequence[Stored]] | None = None
 
     async def stop(self) -> None:
@@ -56,7 +54,7 @@ class Probe:
             # What hinders the relay is no fault of a process that does not relay.
             (reasons if relays else notes).extend(self._ownerless(outbox=True))
             notes.extend(self._ownerless(outbox=False))
-            notes.extend(self.paused())
+            notes.extend(paused(self._parts))
         return Health(
             app=settings.name,
             roles=tuple(sorted(settings.roles)),
@@ -92,7 +90,7 @@ class Probe:
 
     async def _oldest(self, storage: Storage) -> Sequence[Stored]:
         queue = outbox_queue(self._parts.settings.name)
-        return await storage.ready(queue, range(self._partitions), limit=1)
+        return await storage.ready(queue, range(OUTBOX_PARTITIONS), limit=1)
 
     def _late(self, stored: Stored) -> Iterator[str]:
         envelope, most = stored.message.envelope, self._parts.settings.limits.unsent_seconds
@@ -123,14 +121,15 @@ class Probe:
                     "waits."
                 )
 
-    def paused(self) -> Iterator[str]:
-        """What of this process is paused now, and why, each a sentence; does no I/O."""
-        relay = self._parts.relay.status if self._parts.relay is not None else None
-        if relay is not None and relay.last_error is not None:
-            yield f"The relay is paused by {relay.last_error}"
-        for consumer in self._parts.consumers:
-            if (error := consumer.status.last_error) is not None:
-                yield f"Group {consumer.group!r} is paused by {error}"
+
+def paused(parts: Parts) -> Iterator[str]:
+    """What of this process is paused now, and why, each a sentence; does no I/O."""
+    relay = parts.relay.status if parts.relay is not None else None
+    if relay is not None and relay.last_error is not None:
+        yield f"The relay is paused by {relay.last_error}"
+    for consumer in parts.consumers:
+        if (error := consumer.status.last_error) is not None:
+            yield f"Group {consumer.group!r} is paused by {error}"
 
 
 _GRACE_SECONDS = 1.0

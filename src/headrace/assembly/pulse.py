@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from headrace.assembly.probing import paused
 from headrace.backoff import Outage
 from headrace.storage import group_queue, outbox_queue
 from headrace.telemetry import Count
@@ -177,7 +178,7 @@ class Heartbeat:
             at=self._now(),
             counts=parts.telemetry.snapshot(),
             partitions=_partitions(parts),
-            paused=tuple(parts.probe.paused()),
+            paused=tuple(paused(parts)),
         )
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from headrace.errors import DrainTimeout
 from headrace.storage import group_queue, outbox_queue
-from headrace.telemetry import Count, Telemetry
+from headrace.telemetry import Count
 
 if TYPE_CHECKING:
     from headrace.assembly.parts import Parts
@@ -25,14 +24,11 @@ POLL_MOST_SECONDS = 1.0
 """But no longer than this: some brokers take seconds to tell a backlog, and what moves is long done then."""
 
 
-async def settle(
-    pending: Callable[[], Awaitable[list[str]]], telemetry: Telemetry, timeout_seconds: float
-) -> None:
-    """Wait until nothing is pending.
+async def settle(parts: Parts, timeout_seconds: float) -> None:
+    """Wait until nothing is left to publish, to handle or to retry.
 
     Args:
-        pending: answers what is left to publish, to handle or to retry, each as a clause of a sentence.
-        telemetry: whose counts tell that something moved.
+        parts: of the app; its counts tell that something moved.
         timeout_seconds: how long to wait at most.
 
     Raises:
@@ -48,9 +44,9 @@ async def settle(
             # could slip from one that was not yet looked at to one that was.
             while True:
                 began = clock()
-                left = await pending()
+                left = (await look(parts)).left
                 took = clock() - began
-                counts = dict(telemetry.counts)
+                counts = dict(parts.telemetry.counts)
                 if not left and quiet and counts == seen:
                     return
                 quiet, seen = not left, counts

@@ -13,7 +13,6 @@ from headrace.watching import time_is_over
 if TYPE_CHECKING:
     from contextvars import Token
 
-    from headrace.consumer.delivery import Delivery
     from headrace.envelope import Message
 
 
@@ -43,7 +42,7 @@ class Turns:
         """True once a turn has taken too long."""
         return self._limit.expired()
 
-    def of(self, deliveries: Sequence[Delivery]) -> Generator[Delivery]:
+    def of(self, deliveries: Sequence[tuple[object, Message]]) -> Generator[tuple[object, Message]]:
         """These, one after another, each with a turn of its own.
 
         Raises:

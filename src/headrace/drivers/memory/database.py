@@ -9,9 +9,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from typing import Final
 
-from headrace.drivers.memory.inspection import Records
 from headrace.drivers.memory.leases import Leases
 from headrace.drivers.memory.queue import Queue, Row
+from headrace.drivers.memory.records import Records
 from headrace.errors import StorageBusy
 from headrace.storage import Stored
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import heapq
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from headrace.drivers.memory.queue import Row
+from headrace.drivers.memory.records import Said
 from headrace.storage import (
     Audit,
     AuditNote,
@@ -23,33 +24,6 @@ if TYPE_CHECKING:
     from headrace.drivers.memory.database import MemoryDatabase
 
 MOST_HANDLED = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    data: bytes
-    at: float
-    expires_at: float
-
-
-@dataclass(slots=True)
-class Records:
-    """What processes say of themselves, by app and name, and what people did, by app."""
-
-    said: dict[tuple[str, str], _Said] = field(default_factory=dict[tuple[str, str], _Said])
-    audits: dict[str, list[Audit]] = field(default_factory=dict[str, list[Audit]])
-    numbered: int = 0
-
-    def note(self, audit: AuditNote, at: float) -> None:
-        """Record what somebody did."""
-        self.numbered += 1
-        each = Audit(self.numbered, at, audit.who, audit.action, audit.detail)
-        self.audits.setdefault(audit.app, []).append(each)
-
-    def forget(self, now: float) -> None:
-        """Forget processes that say nothing any more."""
-        for name in [name for name, said in self.said.items() if said.expires_at <= now]:
-            del self.said[name]
 
 
 class MemoryInspection(ABC):
@@ -172,7 +146,7 @@ class MemoryInspection(ABC):
         database = self._open()
         now = database.clock()
         database.records.forget(now)
-        database.records.said[app, process] = _Said(data, now, now + seconds)
+        database.records.said[app, process] = Said(data, now, now + seconds)
 
     async def pulses(self, app: str) -> Sequence[Pulse]:
         """See `Inspection.pulses`."""
