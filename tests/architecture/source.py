@@ -95,14 +95,15 @@ def _is_type_checking(test: ast.expr) -> bool:
     )
 
 
-def arrows(modules: dict[str, Module]) -> dict[str, dict[str, int]]:
-    """Which module imports which other of the package, with the line; typing-only imports are no arrows."""
+def arrows(modules: dict[str, Module], *, typing: bool = False) -> dict[str, dict[str, int]]:
+    """Which module imports which other of the package, with the line; those for type checkers alone only if `typing`."""
     graph: dict[str, dict[str, int]] = {}
     for module in modules.values():
         targets = graph.setdefault(module.name, {})
         for found in imports_of(module):
             target = found.target if found.target in modules else found.target.rpartition(".")[0]
-            if not found.typing_only and target in modules and target != module.name:
+            counts = typing or not found.typing_only
+            if counts and target in modules and target != module.name:
                 targets.setdefault(target, found.line)
     return graph
 
