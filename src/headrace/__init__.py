@@ -14,7 +14,7 @@ from headrace.messages import Command, DomainEvent, Event, NotificationEvent, Qu
 from headrace.middleware import Middleware, Next
 from headrace.module import Module
 from headrace.notifications import notification
-from headrace.opened import OpenUnit
+from headrace.open_unit import OpenUnit
 from headrace.sensitive import Sensitive
 from headrace.subscriptions import Retry, Subscription
 

@@ -36,7 +36,7 @@ from headrace.maps import EventMap, RequestMap
 from headrace.messages import Answered
 from headrace.middleware import Middleware
 from headrace.module import Module
-from headrace.opened import OpenUnit, open_unit
+from headrace.open_unit import OpenUnit, open_unit
 from headrace.plain_calls import plain
 from headrace.storage import Storage
 from headrace.subscriptions import Subscription

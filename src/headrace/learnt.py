@@ -1,4 +1,4 @@
-"""What handlers that do not declare it have raised so far: the arrows of the flow that only running shows."""
+"""Which events handlers were seen to raise, where they do not declare it: arrows of the flow that are learnt at run time."""
 
 from __future__ import annotations
 

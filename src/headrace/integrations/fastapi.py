@@ -12,7 +12,7 @@ from headrace.app import Headrace
 from headrace.errors import MissingExtra
 from headrace.integrations.asgi import RequestHeaders, Sender
 from headrace.integrations.problems import MEDIA_TYPE, Problem, Problems
-from headrace.opened import OpenUnit
+from headrace.open_unit import OpenUnit
 
 try:
     from fastapi import Depends, FastAPI, Response, params

@@ -32,7 +32,7 @@ from headrace.integrations.problems import (
     Problems,
     problem_of,
 )
-from headrace.opened import OpenUnit
+from headrace.open_unit import OpenUnit
 from headrace.telemetry import LogEvent, Telemetry
 
 try:
