@@ -1,4 +1,4 @@
-"""What is counted, timed and traced of each send and each handler: compiled in, so that it costs nothing where nobody wants it."""
+"""What is counted, timed and traced of sends and handlers: compiled in, so that it costs nothing where nobody wants it."""
 
 from __future__ import annotations
 
