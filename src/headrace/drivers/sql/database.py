@@ -171,18 +171,25 @@ class Database:
         """A connection of the pool, as lines need it. Runs inside `greenlet_spawn`."""
         connection = self.engine.sync_engine.connect()
         if self.dialect.autocommit and not self._owned:
-            # Of this checkout only: the pool gives the engine's own level back to the next user.
-            connection.execution_options(isolation_level="AUTOCOMMIT")
+            try:
+                # Of this checkout only: the pool gives the engine's own level back to the next user.
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+            except BaseException:
+                # A statement to the server on MariaDB: who is cancelled meanwhile would leave the connection to nobody.
+                connection.invalidate()
+                connection.close()
+                raise
         return connection
 
     async def give(self, link: Link) -> None:
         """Roll back what is not committed and give the connection back. Never raises for a connection that is gone."""
         unit = self._units.pop(link.connection, None)
         try:
-            if link.ended:
+            if link.ended and self._owned:
                 await self._give(link)
             else:
-                # A rollback that is cut would leave its locks to the garbage collector.
+                # A rollback that is cut would leave its locks to the garbage collector, and a user's pool that is cut while
+                # it resets a connection, as on MariaDB, never counts it as given back.
                 await _to_the_end(self._give(link))
         finally:
             if unit is not None and self._places is not None:
