@@ -253,7 +253,7 @@ batch: Final[ContextVar[Parts | None]] = ContextVar("headrace_batch", default=No
 
 def part(telemetry: Telemetry, message: Message) -> AbstractContextManager[object]:
     """What goes around the handlers of one consumed message."""
-    if telemetry.tracing is None and telemetry.metering is None:
+    if not telemetry.collected:
         return _NOTHING
     running = batch.get()
     return running.part(message) if running is not None else _NOTHING

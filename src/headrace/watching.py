@@ -63,7 +63,7 @@ def everything(telemetry: Telemetry) -> Watch:
 
     def watch(binding: Binding) -> Watched:
         handler, message = stable_name(binding.handler), stable_name(binding.message)
-        around = _measured(telemetry, handler, message) if _has_sdk(telemetry) else None
+        around = _measured(telemetry, handler, message) if telemetry.collected else None
         if not telemetry.observe_sends:
             return Watched(around, failed=_failed(telemetry, binding))
         handled = telemetry.cell(Count.HANDLED, (("handler", handler), ("message", message)))
@@ -84,7 +84,7 @@ def everything(telemetry: Telemetry) -> Watch:
 
 def sends(telemetry: Telemetry) -> Middleware:
     """A request middleware: a span and a duration for each send, where there is an SDK; counts by `observe_sends`."""
-    measured = _sending(telemetry) if _has_sdk(telemetry) else None
+    measured = _sending(telemetry) if telemetry.collected else None
     if measured is not None and not telemetry.observe_sends:
         return measured
     sent = _Cells(lambda kind: telemetry.cell(Count.SENT, (("request", stable_name(kind)),)))
@@ -114,10 +114,6 @@ class _Cells(dict[type, list[int]]):
     def __missing__(self, kind: type) -> list[int]:
         cell = self[kind] = self._make(kind)
         return cell
-
-
-def _has_sdk(telemetry: Telemetry) -> bool:
-    return telemetry.tracing is not None or telemetry.metering is not None
 
 
 def _measured(telemetry: Telemetry, handler: str, message: str) -> Around:

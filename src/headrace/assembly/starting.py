@@ -113,8 +113,7 @@ def _watchers(telemetry: Telemetry, dispatcher: EventDispatcher) -> Sequence[Mid
     Failures of consumed handlers are counted in any case.
     """
     telemetry.open()
-    nobody = telemetry.tracing is None and telemetry.metering is None
-    if nobody and not telemetry.observe_sends:
+    if not telemetry.collected and not telemetry.observe_sends:
         dispatcher.watch, dispatcher.watch_consumed = None, failures(telemetry)
         return ()
     dispatcher.watch = dispatcher.watch_consumed = everything(telemetry)

@@ -34,7 +34,7 @@ def processing(
         attempt: which attempt begins, from 1.
         fresh: it was read from the broker just now.
     """
-    if work.telemetry.tracing is None and work.telemetry.metering is None:
+    if not work.telemetry.collected:
         yield
         return
     one = _One(work, partition, message, attempt, fresh=fresh)
@@ -52,7 +52,7 @@ def processing(
 
 def became(work: Work, message: Message, what: Count, error: BaseException | None = None) -> None:
     """Tell what became of the message that is processed, by the count that counts it."""
-    if work.telemetry.tracing is None and work.telemetry.metering is None:
+    if not work.telemetry.collected:
         return
     from headrace.telemetry.names import OUTCOMES
 
@@ -88,7 +88,7 @@ class Batch:
     def one(self, message: Message) -> _One | None:
         """Of this message; a message that nobody handled (a repeat, one that is held) is begun and ended now."""
         work = self._work
-        if work.telemetry.tracing is None and work.telemetry.metering is None:
+        if not work.telemetry.collected:
             return None
         found = self._ones.get(id(message))
         if found is None:

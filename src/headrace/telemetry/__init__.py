@@ -67,6 +67,11 @@ class Telemetry(Logbook):
         self._keys = False
 
     @property
+    def collected(self) -> bool:
+        """True while an OpenTelemetry SDK takes the app's spans or metrics."""
+        return self.tracing is not None or self.metering is not None
+
+    @property
     def counts(self) -> Counter[Count]:
         """All counts now, whatever they were of."""
         return self._tallies.totals
