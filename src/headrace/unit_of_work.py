@@ -271,8 +271,8 @@ class UnitOfWork:
         ended, cancelled = await _to_the_end(ending, wait_seconds)
         if not ended and not self.read_only:
             raise CommitOutcomeUnknown(
-                f"the send was cancelled during COMMIT and the database did not answer within {wait_seconds:g} s. The unit may "
-                f"have been committed or not: look for its effects before you send again."
+                f"COMMIT was cut off: the send was cancelled and the database did not answer within {wait_seconds:g} s, or the "
+                f"database's driver gave up. The unit may have been committed or not: look for its effects before you send again."
             ) from cancelled
         return cancelled
 
@@ -330,7 +330,8 @@ async def _to_the_end(
 ) -> tuple[bool, asyncio.CancelledError | None]:
     """Await `work` whatever cancels the caller; after the first cancellation at most so long.
 
-    Answers whether it has ended, and the cancellation to raise afterwards, if there was one.
+    Answers whether it has ended, and the cancellation to raise afterwards, if there was one. Work that ended as cancelled by
+    itself, as of a driver whose connection was closed, has not ended: what it did is not known.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -338,7 +339,10 @@ async def _to_the_end(
         return True, None
     except asyncio.CancelledError as error:
         if task.cancelled():
-            raise
+            running = asyncio.current_task()
+            if running is None or running.cancelling():
+                raise
+            return False, error
         cancelled = error
     clock = asyncio.get_running_loop().time
     deadline = clock() + wait_seconds

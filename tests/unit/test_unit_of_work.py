@@ -861,6 +861,18 @@ async def test_a_commit_that_does_not_answer_a_cancelled_send_is_unknown(world: 
         gate.opened.set()
 
 
+async def test_a_commit_that_ends_as_cancelled_by_itself_is_unknown(world: World) -> None:
+    """G4: nobody cancelled the send, so CancelledError would hide that it may have been committed."""
+
+    async def give_up() -> None:
+        raise asyncio.CancelledError
+
+    world.storage.before = give_up
+    async with world.app((Join, join)) as app:
+        with pytest.raises(CommitOutcomeUnknown, match="look for its effects"):
+            await app.send(Join())
+
+
 async def test_an_error_of_the_commit_is_the_sends(world: World) -> None:
     """G4: when the flush at the commit fails, send raises that error and nothing is kept."""
 
