@@ -9,7 +9,9 @@ from typing import cast
 
 
 class Sensitive:
-    """Stands in the annotation of a field: the dashboard and the command line hide its value. It changes nothing of how a message is written.
+    """Stands in the annotation of a field: the dashboard and the command line hide its value.
+
+    It changes nothing of how a message is written.
 
     `email: Annotated[str, Sensitive]`, as the class or as an object of it.
     """

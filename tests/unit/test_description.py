@@ -166,9 +166,7 @@ def test_a_handler_that_can_raise_nothing_is_complete_without_a_declaration() ->
     events.bind(Joined, audit)
     events.bind(Joined, tell)
     events.bind(Joined, Told)
-    description = Headrace(
-        "shop", requests=requests, events=events, broker="memory://"
-    ).describe()
+    description = Headrace("shop", requests=requests, events=events, broker="memory://").describe()
     assert [one.name for one in description.undeclared] == ["tell", "Told"]
 
 

@@ -39,9 +39,9 @@ def test_rates_of_processes_are_summed_whenever_each_has_told() -> None:
 def test_what_another_version_wrote_is_read_or_left_out() -> None:
     """In a rolling deploy processes of two versions tell."""
     known = b'{"pid":7,"host":"h","roles":["send"],"started_at":1,"at":2,"counts":{"x":3},"new":[]}'
-    found = read_pulses(
-        [Pulse("a", known, 0.5), Pulse("b", b'{"version":9}', 0.5), Pulse("c", b"\xff", 0.5)]
-    )
+    deep = b'{"new":' + b"[" * 100_000
+    others = [Pulse("b", b'{"version":9}', 0.5), Pulse("c", b"\xff", 0.5), Pulse("d", deep, 0.5)]
+    found = read_pulses([Pulse("a", known, 0.5), *others])
     (only,) = found
     assert (only.process, only.pid, only.counts, only.age_seconds) == ("a", 7, {"x": 3}, 0.5)
 

@@ -58,7 +58,7 @@ def read_pulses(pulses: Iterable[Pulse]) -> tuple[ProcessPulse, ...]:
     """What `Storage.pulses` answered, as data. What another version of Headrace wrote and this cannot read is left out."""
     found: list[ProcessPulse] = []
     for pulse in pulses:
-        with suppress(msgspec.MsgspecError):
+        with suppress(msgspec.MsgspecError, RecursionError):
             said = _decoder.decode(pulse.data)
             found.append(
                 msgspec.structs.replace(said, process=pulse.process, age_seconds=pulse.age_seconds)
