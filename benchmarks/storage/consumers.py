@@ -146,12 +146,11 @@ async def hand_consumer(
 
 async def consumed(app: Headrace, broker: Timed, count: int) -> float:
     """Let an app read and wait until so many more messages are handled and committed. Returns the seconds for each."""
-    counts = app.telemetry.counts
-    wanted = counts[Count.CONSUMED] + count
+    wanted = app.telemetry.counts[Count.CONSUMED] + count
     began = perf_counter()
     broker.read_from_now_on()
     async with asyncio.timeout(120):
-        while counts[Count.CONSUMED] < wanted:  # noqa: ASYNC110 - a count tells nobody
+        while app.telemetry.counts[Count.CONSUMED] < wanted:  # noqa: ASYNC110 - a count tells nobody
             await asyncio.sleep(0.001)
     taken = perf_counter() - began
     broker.read_no_more()
