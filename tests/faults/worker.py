@@ -24,6 +24,7 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError
 
 from headrace import Headrace, HeadraceError
+from headrace.assembly.parts import OUTBOX_PARTITIONS
 from headrace.errors import (
     BrokerUnavailable,
     CommitOutcomeUnknown,
@@ -136,7 +137,18 @@ async def finish(app: Headrace) -> None:
                 break
             await asyncio.wait({redriving}, timeout=0.05)
         redriving.cancel()
+        # All may have settled before the leases of those that were killed have run out.
+        while not await owns_all(app):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.05)
         say(f"counts {dict(app.telemetry.counts)}")
+
+
+async def owns_all(app: Headrace) -> bool:
+    """True if one process works all partitions of all queues, the outbox's among them, and it is this one."""
+    status = await app.status()
+    owners = {owner for one in status.ownership for owner in one.owners.values()}
+    own = status.relay is not None and len(status.relay.partitions) == OUTBOX_PARTITIONS
+    return own and len(owners) == 1 and None not in owners
 
 
 def say(text: str) -> None:

@@ -17,6 +17,9 @@ from tests.unit.drivers_nats.place import Place, new_server
 
 _USER_SEED = nkeys.encode_seed(bytes(range(32)), nkeys.PREFIX_BYTE_USER)
 
+# The reset of the line may overtake what the server says.
+REFUSED = r"(?i)authorization violation|refuses a login"
+
 
 class Configured:
     """A server with a configuration of the test's own."""
@@ -82,10 +85,10 @@ async def test_a_user_and_a_password(configured: Configured) -> None:
     server = await configured.start('authorization { user: "us@er", password: "pa/ss" }')
     await _connects(NatsBroker.from_url(f"nats://us%40er:pa%2Fss@{server}"))
     await _connects(NatsBroker(server, auth=Auth(user="us@er", password="pa/ss")))
-    with pytest.raises(BrokerUnavailable, match=r"(?i)authorization violation") as caught:
+    with pytest.raises(BrokerUnavailable, match=REFUSED) as caught:
         await _connects(NatsBroker.from_url(f"nats://us%40er:hush-hush@{server}"))
     assert "hush" not in str(caught.value)
-    with pytest.raises(BrokerUnavailable, match=r"(?i)authorization violation"):
+    with pytest.raises(BrokerUnavailable, match=REFUSED):
         await _connects(NatsBroker(server))
 
 

@@ -22,7 +22,7 @@ _MOST_BACKOFF_SECONDS: Final = 2.0
 
 _TRIES_AFTER_RESET: Final = 3
 """A server that refuses a client writes why and hangs up; when the client has written meanwhile, the reset of the line may
-overtake the reason. The next try most often hears it."""
+overtake the reason. The next try most often hears it; the last one says what it may be."""
 
 
 class Connection:
@@ -114,5 +114,9 @@ class Connection:
                 return link
             except BrokerUnavailable as error:
                 tries -= 1
-                if not tries or not isinstance(error.__cause__, ConnectionResetError):
+                if not isinstance(error.__cause__, ConnectionResetError):
                     raise
+                if not tries:
+                    raise BrokerUnavailable(
+                        f"{error.args[0]}; a server that refuses a login may hang up like this: check user, password and TLS"
+                    ) from error

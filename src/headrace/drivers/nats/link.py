@@ -142,7 +142,7 @@ class Link:
             await self.close()
             raise BrokerUnavailable(
                 f"the NATS server {self.address} cannot be used: {self._reason(error)}"
-            ) from error
+            ) from self._error or error
         except ImportError as error:
             await self.close()
             raise MissingExtra(
