@@ -72,7 +72,7 @@ async def test_another_process_is_told_within_50_ms(storage: SqlStorage) -> None
     took: list[float] = []
     try:
         assert await other.stdout.readline() == b"ready\n"
-        for _ in range(5):
+        for _ in range(9):
             before = len(woken)
             other.stdin.write(b"\n")
             sent = float(await other.stdout.readline())
@@ -81,9 +81,9 @@ async def test_another_process_is_told_within_50_ms(storage: SqlStorage) -> None
     finally:
         other.stdin.close()
         await other.wait()
-    # One of five may meet a machine that is busy with something else.
-    assert sorted(took)[3] < 0.05, took
-    assert len(woken) <= 5 * 2
+    # Some of nine may meet a machine that is busy with something else: the one in the middle tells.
+    assert sorted(took)[4] < 0.05, took
+    assert len(woken) <= 9 * 2
 
 
 async def test_a_process_does_not_tell_itself(storage: SqlStorage) -> None:
