@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,6 +18,8 @@ from tests.faults.world import World
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WORKER = (sys.executable, "-m", "tests.faults.worker")
+_ANSWERED_SECONDS = 0.5
+"""How long a server is given for what is under way to it: it answers in milliseconds."""
 
 
 def seed_of_run() -> int:
@@ -155,6 +159,18 @@ class Fleet:
         assert not ended, f"{worker.name} ended by itself: see {self.folder / worker.name}.log"
         self.kills += 1
         self.note(f"killed {worker.name}")
+
+    @contextmanager
+    def at_rest(self) -> Generator[None, None, None]:
+        """Meanwhile all processes are stopped, and the servers have answered what these had asked for."""
+        for worker in self.workers:
+            worker.process.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(_ANSWERED_SECONDS)
+            yield
+        finally:
+            for worker in self.workers:
+                worker.process.send_signal(signal.SIGCONT)
 
     def note(self, what: str) -> None:
         """Write down what happened, for whoever looks for the cause of a finding."""
