@@ -165,11 +165,13 @@ class Leases:
     def working(self, partitions: Iterable[int]) -> Generator[None, None, None]:
         """Keep the partitions from being given back meanwhile."""
         busy = tuple(partitions)
-        self._working.update(busy)
+        for partition in busy:
+            self._working[partition] += 1
         try:
             yield
         finally:
-            self._working.subtract(busy)
+            for partition in busy:
+                self._working[partition] -= 1
             if self._leaving and any(partition in self._leaving for partition in busy):
                 self._worker.wake()
 

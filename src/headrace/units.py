@@ -196,18 +196,17 @@ class Units:
             if unit.transaction is not None:
                 for event, message in await begin(unit.transaction):
                     part = unit.part(Cause.received(event, message.envelope))
-                    with telling(self._telemetry, message):
-                        await self._run_part(part, runner(event, message), cast(Event, event))
+                    token = current_unit.set(part)
+                    try:
+                        with telling(self._telemetry, message):
+                            await self._emitter.run_consumed(
+                                runner(event, message), cast(Event, event), part
+                            )
+                    finally:
+                        current_unit.reset(token)
                     await unit.end_part(part)
 
         await self.run(unit, work)
-
-    async def _run_part(self, part: UnitOfWork, run: EventRunner, event: Event) -> None:
-        token = current_unit.set(part)
-        try:
-            await self._emitter.run_consumed(run, event, part)
-        finally:
-            current_unit.reset(token)
 
     async def run_apart(self, run: EventRunner, event: Event, cause: Cause) -> None:
         """Run handlers as a unit of their own, caused by what has been committed before (after-commit handlers)."""

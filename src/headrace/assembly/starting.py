@@ -205,8 +205,10 @@ async def _deliver(parts: Parts, group: Group) -> Deliver:
     def runner(event: object, message: Message) -> EventRunner:
         return runners[type(event)]
 
-    async def deliver(begin: Callable[[Transaction], Awaitable[Iterable[Delivery]]], /) -> None:
-        await parts.mediator.units.deliver(runner, parts.bookkeeping, begin)
+    def deliver(
+        begin: Callable[[Transaction], Awaitable[Iterable[Delivery]]], /
+    ) -> Awaitable[None]:
+        return parts.mediator.units.deliver(runner, parts.bookkeeping, begin)
 
     return deliver
 

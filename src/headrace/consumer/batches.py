@@ -100,7 +100,7 @@ class Batches:
             return 0
         self._size = min(self._size * 2, work.subscription.batch)
         messages = [message for _, message in decoded[: len(verdicts)]]
-        count_all(work, zip(verdicts, messages, strict=True))
+        count_all(work, list(zip(verdicts, messages, strict=True)))
         batch.committed(messages)
         return len(verdicts)
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _SLACK_SECONDS = 24 * 3600.0
 """Times of other producers have offsets of up to 14 hours: as text they are compared with a day's slack."""
 
+_SAME_TEXT_SECONDS = 60.0
+"""How long the text of a time is good for, which is dearer than all comparisons with it; the slack is far larger."""
+
 
 class DedupWindow:
     """Counts messages that were handled as new although they are older than the inbox's retention.
@@ -28,20 +31,26 @@ class DedupWindow:
         retention_seconds: how long the inbox remembers; None leaves the look out.
     """
 
-    __slots__ = ("_group", "_retention", "_said", "_telemetry")
+    __slots__ = ("_group", "_retention", "_said", "_surely_inside", "_telemetry", "_until")
 
     def __init__(self, group: str, telemetry: Telemetry, retention_seconds: float | None) -> None:
         self._group = group
         self._telemetry = telemetry
         self._retention = retention_seconds
         self._said = False
+        self._until = 0.0
+        self._surely_inside = ""
 
     def look(self, messages: Iterable[Message], labels: Labels) -> None:
         """Look at messages that were handled as new just now."""
         if self._retention is None:
             return
-        begins = time.time() - self._retention
-        surely_inside = _text(begins + _SLACK_SECONDS)
+        now = time.time()
+        begins = now - self._retention
+        if not now < self._until <= now + _SAME_TEXT_SECONDS:
+            self._until = now + _SAME_TEXT_SECONDS
+            self._surely_inside = _text(begins + _SLACK_SECONDS)
+        surely_inside = self._surely_inside
         for message in messages:
             at = message.envelope.time
             # Most are of this minute: one comparison of text tells it.

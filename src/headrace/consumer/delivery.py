@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from headrace.consumer.turns import Turns
+from headrace.consumer.turns import TimeLimit, Turns
 from headrace.errors import HandlerCancelled, HandlerTimeout
 from headrace.storage import Failure
 from headrace.subscriptions import qualified_name
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from headrace.envelope import Message
     from headrace.storage import Storage, Transaction
     from headrace.subscriptions import Subscription
-    from headrace.telemetry import Labels, Telemetry
+    from headrace.telemetry import Count, Labels, Telemetry
 
 T = TypeVar("T")
 
@@ -47,9 +47,9 @@ _TRACEBACK_CHARACTERS = 20_000
 class Deliver(Protocol):
     """Runs the handlers of messages as one unit of work: the seam to the mediator."""
 
-    async def __call__(
+    def __call__(
         self, begin: Callable[[Transaction], Awaitable[Iterable[Delivery]]], /
-    ) -> None:
+    ) -> Awaitable[None]:
         """Handle messages, each in the context of its envelope, in one transaction.
 
         Opens a unit of work with a new transaction of the storage and calls `begin` with it first. Then takes what that
@@ -99,6 +99,12 @@ class Work:
     clashes: Clashes
     window: DedupWindow | None = field(default=None, kw_only=True)
     system: str = field(default="headrace", kw_only=True)
+    _cells: dict[tuple[Count, str, str], list[int]] = field(init=False, repr=False, compare=False)
+    _limit: TimeLimit = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_cells", {})
+        object.__setattr__(self, "_limit", TimeLimit(self.subscription.timeout_seconds))
 
     @property
     def title(self) -> str:
@@ -113,6 +119,14 @@ class Work:
     def labels_of(self, message: Message) -> Labels:
         """What a message that this process knows is, for counts; never an id or a key."""
         return (("group", self.group), ("topic", self.topic), ("type", message.envelope.type))
+
+    def count(self, what: Count, message: Message) -> None:
+        """Count what became of a message. Each message is counted, so labels are made once for all that share them."""
+        kind = (what, message.topic, message.envelope.type)
+        cell = self._cells.get(kind)
+        if cell is None:
+            cell = self._cells[kind] = self.telemetry.cell(what, self.labels_of(message))
+        cell[0] += 1
 
     def fields_of(self, message: Message) -> dict[str, str]:
         """What a message is, for log records."""
@@ -172,7 +186,7 @@ class Work:
         Raises:
             Exception: an error of the infrastructure, which counts for nothing.
         """
-        turns = Turns(self.subscription.timeout_seconds)
+        turns = Turns(self._limit)
 
         async def begun(transaction: Transaction) -> Iterable[Delivery]:
             return turns.of(await begin(transaction))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from headrace.consumer.delivery import UNKNOWN_TYPE_SECONDS, failure_of, in_transaction
@@ -32,7 +31,7 @@ _COUNTS: Final = {
 class Steadily(Protocol):
     """Repeats an operation on a server until it succeeds; see `worker.Steady`."""
 
-    async def __call__(self, operation: Callable[[], Awaitable[T]], /) -> T:
+    def __call__(self, operation: Callable[[], Awaitable[T]], /) -> Awaitable[T]:
         """What the operation returned at last."""
         ...
 
@@ -95,6 +94,8 @@ class Fresh:
         Returns:
             The seconds after which parked messages are to be looked at, or None.
         """
+        if not self._work.telemetry.collected:
+            return await self._handle(lease, received, steadily)
         with processing(self._work, lease.partition, received.message):
             return await self._handle(lease, received, steadily)
 
@@ -188,20 +189,16 @@ class Fresh:
 
 def count(work: Work, verdict: Verdict, message: Message) -> None:
     """Count a message that its partition goes on behind."""
-    work.telemetry.tally(_COUNTS[verdict], work.labels_of(message))
+    work.count(_COUNTS[verdict], message)
     became(work, message, _COUNTS[verdict])
 
 
-def count_all(work: Work, verdicts: Iterable[tuple[Verdict, Message]]) -> None:
+def count_all(work: Work, verdicts: Sequence[tuple[Verdict, Message]]) -> None:
     """Count messages that were read from the broker and handled together."""
-    verdicts = list(verdicts)
-    found = Counter((verdict, work.labels_of(message)) for verdict, message in verdicts)
-    for (verdict, labels), amount in found.items():
-        work.telemetry.tally(_COUNTS[verdict], labels, amount)
     for verdict, message in verdicts:
-        became(work, message, _COUNTS[verdict])
+        count(work, verdict, message)
     if work.window is not None:
-        work.window.look((m for verdict, m in verdicts if verdict is Verdict.NEW), work.labels)
+        work.window.look([m for verdict, m in verdicts if verdict is Verdict.NEW], work.labels)
 
 
 def _with_error(work: Work, message: Message, error: BaseException) -> Labels:

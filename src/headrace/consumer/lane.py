@@ -193,5 +193,5 @@ class Lane:
         self._batches.alone = max(self._batches.alone - 1, 0)
         return 1
 
-    async def _steadily(self, operation: Callable[[], Awaitable[T]], /) -> T:
-        return await self._steady(self, lambda: self._leases.usable(self.lease), operation)
+    def _steadily(self, operation: Callable[[], Awaitable[T]], /) -> Awaitable[T]:
+        return self._steady(self, lambda: self._leases.usable(self.lease), operation)

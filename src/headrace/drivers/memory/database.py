@@ -99,17 +99,21 @@ class MemoryDatabase:
         Raises:
             StorageBusy: the other transaction did not end within `busy_seconds`.
         """
+        if self._locks.get(key, session) is not session:
+            await self._free(key)
+        self._locks[key] = session
+        session.keys.add(key)
+
+    async def _free(self, key: Hashable) -> None:
         try:
             async with asyncio.timeout(self.busy_seconds):
-                while (holder := self._locks.get(key)) is not None and holder is not session:
+                while (holder := self._locks.get(key)) is not None:
                     await holder.ended.wait()
         except TimeoutError:
             raise StorageBusy(
                 f"{key!r} was locked by another transaction for more than {self.busy_seconds} s:"
                 " end units sooner (no slow awaits inside them), or lock in one order"
             ) from None
-        self._locks[key] = session
-        session.keys.add(key)
 
     def unlock(self, session: Session) -> None:
         """Give back all locks of a transaction and wake those that wait for it."""
