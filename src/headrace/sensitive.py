@@ -20,14 +20,20 @@ class Sensitive:
 
 
 def sensitive_paths(cls: type) -> list[tuple[str, ...]]:
-    """The marked fields of a class and of the classes in it, by the names that they have in JSON."""
+    """The marked fields of a class and of the classes in it, by the names that they have in JSON.
+
+    A field in which a class with marked fields stands within itself, such as the children of a tree, is marked as a whole:
+    its marked fields may be at any depth.
+    """
     return list(_of_class(cls, ()))
 
 
-def _of_class(cls: type, around: tuple[type, ...]) -> Iterator[tuple[str, ...]]:
-    if (
-        cls in around
-    ):  # a class within itself: however deep, it would have to end in a path of its own
+def _of_class(
+    cls: type, around: tuple[type, ...], *, within_itself: bool = True
+) -> Iterator[tuple[str, ...]]:
+    if cls in around:
+        if within_itself and any(True for _ in _of_class(cls, (), within_itself=False)):
+            yield ()
         return
     hints: Mapping[str, object] = {}
     # A name that cannot be resolved is a wiring fault of its own.
@@ -35,23 +41,25 @@ def _of_class(cls: type, around: tuple[type, ...]) -> Iterator[tuple[str, ...]]:
         hints = typing.get_type_hints(cls, include_extras=True)
     for name, hint in hints.items():
         written = _written(cls, name)
-        for path in _of_hint(hint, (*around, cls)):
+        for path in _of_hint(hint, (*around, cls), within_itself=within_itself):
             yield (written, *path)
 
 
-def _of_hint(hint: object, around: tuple[type, ...]) -> Iterator[tuple[str, ...]]:
+def _of_hint(
+    hint: object, around: tuple[type, ...], *, within_itself: bool
+) -> Iterator[tuple[str, ...]]:
     if _is_marked(hint):
         yield ()
         return
     if isinstance(hint, type) and getattr(hint, "__annotations__", None):
-        yield from _of_class(hint, around)
+        yield from _of_class(hint, around, within_itself=within_itself)
     parts = cast("tuple[object, ...]", typing.get_args(hint))
     origin = typing.get_origin(hint)
     is_mapping = isinstance(origin, type) and issubclass(origin, Mapping)
     if origin is typing.Annotated:
         parts = parts[:1]
     for part in parts:
-        for path in _of_hint(part, around):
+        for path in _of_hint(part, around, within_itself=within_itself):
             yield ("*", *path) if is_mapping else path
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -32,6 +34,19 @@ class Person:
     friend: Person | None = None
 
 
+class Node(msgspec.Struct):
+    """A tree, whose nodes have something to hide; its colours have nothing."""
+
+    secret: Annotated[str, Sensitive]
+    colour: Colour
+    children: list[Node]
+
+
+class Colour(msgspec.Struct):
+    name: str
+    mixed_of: tuple[Colour, ...] = ()
+
+
 class Renamed(msgspec.Struct, rename="camel"):
     the_card: Card
     tax_number: Annotated[str | None, Sensitive] = None
@@ -56,9 +71,26 @@ class Noted(DomainEvent):
 
 def test_annotated_fields_are_found_by_the_names_that_they_have_in_json() -> None:
     """In dataclasses, Structs and pydantic models, in lists, mappings and classes within classes."""
-    assert sensitive_paths(Person) == [("email",), ("cards", "number"), ("by_shop", "*", "number")]
+    assert sensitive_paths(Person) == [
+        *(("email",), ("cards", "number"), ("by_shop", "*", "number")),
+        ("friend",),
+    ]
     assert sensitive_paths(Renamed) == [("theCard", "number"), ("taxNumber",)]
     assert sensitive_paths(Model) == [("theSecret",)]
+
+
+def test_a_class_within_itself_is_hidden_if_it_has_something_to_hide() -> None:
+    """Marked fields may be at any depth there, so the field that leads to them is hidden as a whole."""
+    assert sensitive_paths(Node) == [("secret",), ("children",)]
+    tree = (
+        b'{"secret":"s0","colour":{"name":"red","mixed_of":[]},"children":[{"secret":"s1-deep"}]}'
+    )
+    shown = Hidden(sensitive_paths(Node)).show(tree)
+    assert msgspec.json.decode(shown.text) == {
+        "secret": "«hidden 1»",
+        "colour": {"name": "red", "mixed_of": []},
+        "children": "«hidden 2»",
+    }
 
 
 def test_fields_are_hidden_by_class_by_type_and_everywhere() -> None:
@@ -120,6 +152,16 @@ def test_hidden_values_are_taken_out_of_errors() -> None:
     whole = Redaction({Paid: ["email"]}, messages, hides_errors=True)
     assert "12" not in whole.error("shop.paid.v1", "no account ada@example.com, 12", body)
     assert whole.error("other.thing.v1", "an error", b"{}") == "an error"
+
+
+@pytest.mark.parametrize("quote", [str, repr, ascii, json.dumps])
+def test_values_that_an_error_quotes_are_hidden_too(quote: Callable[[str], object]) -> None:
+    """An error that writes a value with escapes, as `repr` does, shows no more of it."""
+    value = "ein Straßenname,\nund \"mehr\" 'davon'"
+    hidden = Hidden([("street",)])
+    text = hidden.scrub(f"no such street: {quote(value)}.", msgspec.json.encode({"street": value}))
+    assert "enname" not in text
+    assert "mehr" not in text
 
 
 def test_a_whole_body_can_be_hidden() -> None:

@@ -90,7 +90,13 @@ class Hidden:
             _, values = self._hide(json.loads(data))
         except (ValueError, RecursionError):
             return "«hidden: the body is no JSON, and fields of this type are hidden»"
-        words = {word for value in values for word in _words(value) if len(word) >= _SHORTEST}
+        words = {
+            form
+            for value in values
+            for word in _words(value)
+            if len(word) >= _SHORTEST
+            for form in _quoted(word)
+        }
         for word in sorted(words, key=len, reverse=True):
             text = text.replace(word, "«hidden»")
         return text
@@ -196,6 +202,13 @@ def _walk(value: object, path: Path, change: Callable[[object], object]) -> obje
         else:
             found[name] = change(found[name])
     return found
+
+
+def _quoted(word: str) -> Iterable[str]:
+    """A value as errors quote it: as it is, and with escapes as Python and JSON write it."""
+    yield word
+    for quoted in (repr(word), ascii(word), json.dumps(word), json.dumps(word, ensure_ascii=False)):
+        yield quoted[1:-1]
 
 
 def _words(value: object, *, names: bool = False) -> Iterable[str]:
