@@ -206,3 +206,27 @@ async def test_stopping_cancels_what_is_late_and_says_so(caplog: pytest.LogCaptu
         await gate.reached.wait()
     assert running.telemetry.counts[Count.AFTER_COMMIT_FAILED] == 1
     assert "1 after-commit handlers were cancelled" in caplog.text
+
+
+async def test_a_stop_goes_on_without_a_handler_that_swallows_its_cancellation(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G10, G13: the stop ends within its deadline all the same, and says who did not."""
+    monkeypatch.setattr("headrace.consumer.queue.CANCEL_SECONDS", 0.02)
+    gate, done = Gate(), asyncio.Event()
+
+    async def stubborn(event: Joined) -> None:
+        try:
+            await gate()
+        except asyncio.CancelledError:
+            await gate()
+        done.set()
+
+    running = app(stubborn, limits=Limits(drain_seconds=0.02))
+    async with running:
+        await running.send(Join())
+        await gate.reached.wait()
+    assert not done.is_set()
+    assert "1 after-commit handlers went on 0.02 seconds after they were cancelled" in caplog.text
+    gate.opened.set()
+    await done.wait()

@@ -66,7 +66,16 @@ class AfterCommit:
             self._telemetry.warning(
                 LogEvent.DRAIN_CUT, f"{len(late)} after-commit handlers were cancelled by the stop"
             )
-            await asyncio.wait(late)
+            # Here: `import headrace` stays quick.
+            from headrace.consumer.queue import CANCEL_SECONDS
+
+            _, stuck = await asyncio.wait(late, timeout=CANCEL_SECONDS)
+            if stuck:
+                self._telemetry.error(
+                    LogEvent.DRAIN_STUCK,
+                    f"{len(stuck)} after-commit handlers went on {CANCEL_SECONDS:g} seconds after they were cancelled; the stop "
+                    "does not wait for them. Let handlers pass CancelledError on.",
+                )
         self._gate = None
         self._runners.clear()
 
