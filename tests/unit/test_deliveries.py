@@ -23,6 +23,7 @@ from headrace import (
     Subscription,
 )
 from headrace.assembly.deliveries import AFTER_PARTITIONS
+from headrace.assembly.pulse import Heartbeat
 from headrace.consumer.after_commit import UNKNOWN_HANDLER
 from headrace.drivers.memory import MemoryStorage
 from headrace.drivers.sql import SqlStorage
@@ -467,3 +468,32 @@ def test_settings_that_mean_nothing_here_are_refused(settings: dict[str, Any]) -
     """Section 2: of a Subscription only what after-commit handlers have may be given."""
     with pytest.raises(ConfigurationError, match="no group, topics, order or batches"):
         Headrace("m", after_commit=Subscription(**settings))
+
+
+async def test_a_process_tells_which_deliveries_it_works_and_why_it_does_not() -> None:
+    """G13: the pulse has the partitions of their queue, and an outage that pauses them is a note of health and pulse."""
+
+    class Away(MemoryStorage):
+        away = False
+
+        async def due_in(self, queue: str, partitions: Any) -> float | None:
+            if self.away and queue == QUEUE:
+                raise StorageUnavailable("no look at deliveries today")
+            return await super().due_in(queue, partitions)
+
+    async def after(event: Joined) -> None: ...
+
+    storage = Away()
+    async with app(after, storage=storage) as running:
+        heartbeat = Heartbeat(running.parts, storage, "x")
+        all_of_them = tuple(range(AFTER_PARTITIONS))
+        await until(lambda: heartbeat.pulse().partitions.get(QUEUE) == all_of_them)
+        assert (await running.health()).notes == heartbeat.pulse().paused == ()
+        storage.away = True
+        running.parts.wake()
+        await until(lambda: bool(heartbeat.pulse().paused))
+        (note,) = (await running.health()).notes
+        storage.away = False
+        assert note.startswith(
+            "The running of after-commit handlers is paused by StorageUnavailable"
+        )

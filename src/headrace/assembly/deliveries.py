@@ -168,7 +168,7 @@ class Deliveries:
 
     def stored(self, partitions: Collection[int]) -> None:
         """A commit has stored deliveries in these partitions, which are of this process if it has any."""
-        mine: Collection[int] = self._worker.partitions if self._worker is not None else ()
+        mine = self.partitions
         if self._worker is not None and mine:
             self._worker.hint(partitions)
         if not all(partition in mine for partition in partitions):
@@ -188,15 +188,25 @@ class Deliveries:
         """Seconds until a delivery may run, 0.0 for now. Dead letters do not run: None if there is nothing else."""
         return await self._storage.due_in(self.queue, range(AFTER_PARTITIONS))
 
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """Those of the queue that this process owns; does no I/O."""
+        return self._worker.partitions if self._worker is not None else ()
+
+    @property
+    def last_error(self) -> str | None:
+        """Why a part of the work is paused now, or None; does no I/O."""
+        error = self._worker.error if self._worker is not None else None
+        return f"{type(error).__name__}: {said_by(error)}" if error is not None else None
+
     async def status(self) -> AfterCommitStatus:
         """What waits and what runs here; one query."""
         worker = self._worker
-        error = worker.error if worker is not None else None
         return AfterCommitStatus(
             running=worker is not None,
-            partitions=worker.partitions if worker is not None else (),
+            partitions=self.partitions,
             in_memory=worker.in_memory if worker is not None else 0,
-            last_error=f"{type(error).__name__}: {said_by(error)}" if error is not None else None,
+            last_error=self.last_error,
             backlog=await self._storage.backlog(self.queue),
         )
 

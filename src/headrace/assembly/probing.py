@@ -75,7 +75,6 @@ class Probe:
         if not done:
             failing.append(f"The storage did not answer within {seconds:g} s.")
             return
-        error = None if task.cancelled() else task.exception()
         if task.cancelled():
             failing.append("The question to the storage was cut off.")
             return
@@ -130,6 +129,8 @@ def paused(parts: Parts) -> Iterator[str]:
     for consumer in parts.consumers:
         if (error := consumer.status.last_error) is not None:
             yield f"Group {consumer.group!r} is paused by {error}"
+    if parts.deliveries is not None and (error := parts.deliveries.last_error) is not None:
+        yield f"The running of after-commit handlers is paused by {error}"
 
 
 _GRACE_SECONDS = 1.0

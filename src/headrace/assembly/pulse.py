@@ -189,6 +189,8 @@ def _partitions(parts: Parts) -> dict[str, tuple[int, ...]]:
     for consumer in parts.consumers:
         for topic, partitions in consumer.status.partitions.items():
             found[group_queue(consumer.group, topic)] = partitions
+    if parts.deliveries is not None and parts.deliveries.running:
+        found[parts.deliveries.queue] = parts.deliveries.partitions
     return found
 
 
