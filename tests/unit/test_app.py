@@ -14,7 +14,8 @@ from headrace.broker import BrokerGuarantees, Reading
 from headrace.drivers.memory import MemoryBroker, MemoryStorage
 from headrace.errors import AppNotRunning, BrokerUnavailable, ConfigurationError
 from headrace.telemetry import Count
-from tests.unit.heart import Gate, Join, Leave, Log, make_app, raising
+from tests.unit.flow import until
+from tests.unit.heart import Announced, Gate, Join, Leave, Log, make_app, raising
 
 
 class Scoped:
@@ -332,3 +333,25 @@ async def test_cancelling_a_send_cancels_its_handler() -> None:
         with pytest.raises(asyncio.CancelledError):
             await send
     assert log == ["cancelled"]
+
+
+async def test_a_consumer_makes_a_deleted_topic_again_with_the_partitions_that_the_app_says() -> (
+    None
+):
+    """G6: made with another number, relays and the next start would refuse the topic."""
+    broker = MemoryBroker()
+
+    async def seat(event: Announced) -> None: ...
+
+    app = make_app(
+        (Announced, seat),
+        storage=MemoryStorage(),
+        broker=broker,
+        roles={"consume"},
+        topics=[Topic("meetings", partitions=3)],
+        limits=Limits(poll_seconds=0.01),
+    )
+    async with app:
+        del broker._topics["meetings"]
+        await until(lambda: "meetings" in broker._topics)
+        assert await broker.partitions("meetings") == 3

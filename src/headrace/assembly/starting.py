@@ -176,6 +176,7 @@ async def _start_consumers(parts: Parts, broker: Broker, stack: AsyncExitStack, 
             owner=owner,
             limits=parts.settings.limits,
             telemetry=parts.telemetry,
+            topics={t.name: t for t in parts.topics()},
         )
         await consumer.start()
         parts.consumers.append(consumer)
