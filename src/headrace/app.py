@@ -20,6 +20,7 @@ from typing import Any, Literal, Self, TypeVar, cast, get_args
 
 from headrace.assembly import AppStatus, Parts, Settings, assemble
 from headrace.assembly.deliveries import DEFAULT
+from headrace.assembly.groups import MOST_NAME
 from headrace.assembly.probing import Probe
 from headrace.assembly.settling import settle
 from headrace.assembly.starting import start
@@ -361,6 +362,10 @@ def _check_settings(name: object, roles: object, unhandled: object) -> None:
         raise ConfigurationError(
             f"Headrace({name!r}): the name goes onto the wire; give text that is not empty and has no control characters, such "
             f'as "meetings".'
+        )
+    if len(name) > MOST_NAME:
+        raise ConfigurationError(
+            f"Headrace({name!r}): the name has {len(name)} characters, and storage keeps at most {MOST_NAME}: take a shorter one."
         )
     known = get_args(Role)
     given: tuple[object, ...] = (

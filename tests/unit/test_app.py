@@ -310,6 +310,7 @@ async def test_consuming_without_storage_warns_at_start(
     [
         ({"name": ""}, "name goes onto the wire"),
         ({"name": "a\nb"}, "name goes onto the wire"),
+        ({"name": "a" * 201}, "the name has 201 characters"),
         ({"roles": {"sned"}}, "roles="),
         ({"roles": "send"}, "roles='send'"),
         ({"roles": ()}, "roles="),

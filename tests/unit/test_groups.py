@@ -113,3 +113,23 @@ def test_after_commit_handlers_consume_nothing() -> None:
     events.bind(Paid, raising())
     (group,), _ = plan_groups("app", events, (), ())
     assert [binding.phase for binding in group.events.bindings] == ["in_transaction"]
+
+
+def test_names_that_no_database_would_keep_are_faults() -> None:
+    """G12: found before anything starts, and not by a consumer that is paused for ever."""
+
+    @notification(type="shop.far.v1", topic="t" * 240)
+    class Far(Event):
+        pass
+
+    def faults(group: str, event: type) -> tuple[str, ...]:
+        events = EventMap()
+        events.bind(event, raising())
+        return plan_groups("app", events, (), [Subscription(group=group)])[1]
+
+    assert not faults("g" * 8, Far)
+    (together,) = faults("g" * 9, Far)
+    assert "at most 255 characters, and these have 256 together" in together
+    assert not faults("g" * 200, Shipped)
+    (alone,) = faults("g" * 201, Shipped)
+    assert "has 201 characters. Storage keeps at most 200" in alone

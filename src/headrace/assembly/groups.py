@@ -14,7 +14,13 @@ from headrace.errors import MessageDefinitionError
 from headrace.maps import EventMap
 from headrace.module import Module
 from headrace.notifications import Notification, notification_of
+from headrace.storage import group_queue
 from headrace.subscriptions import Subscription
+
+MOST_NAME = 200
+"""Characters of the name of an app or a group: what columns of databases hold of it."""
+
+_MOST_QUEUE = 255
 
 
 class Group(Struct, frozen=True):
@@ -162,7 +168,18 @@ def _faults(
                 )
     seen: set[tuple[str, str]] = set()
     for group in groups:
+        if len(group.name) > MOST_NAME:
+            yield (
+                f"the name of the group {group.name!r} has {len(group.name)} characters. Storage keeps at most {MOST_NAME}: "
+                f"give it a shorter one."
+            )
         for topic in group.subscription.topics:
+            length = len(group_queue(group.name, topic))
+            if length > _MOST_QUEUE:
+                yield (
+                    f"the group {group.name!r} reads the topic {topic!r}. Storage keeps both names as one, of at most "
+                    f"{_MOST_QUEUE} characters, and these have {length} together: give the group a shorter one."
+                )
             if (group.name, topic) in seen:
                 yield (
                     f"two subscriptions of the group {group.name!r} read the topic {topic!r}. Within a group each message is "
