@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from headrace.cli.dead import editing
-from headrace.cli.dead.choosing import Choice, full_name
+from headrace.cli.dead.choosing import Choice, check_no_more, choose, full_name, unworked
 from headrace.cli.dead.ordering import in_order
 from headrace.cli.ending import Code, Fault
 from headrace.cli.lives import made_at
 from headrace.cli.tables import body_text
+from headrace.dead_letters import DeadLetters
+from headrace.drivers.memory import MemoryStorage
 from headrace.redaction import Hidden, Unusable
-from headrace.storage import DeadErrors
+from headrace.storage import DeadErrors, group_queue
+from headrace.telemetry import Telemetry
 from tests.unit.dashboards import charge, make_app
 
 COMMANDS = {"list", "show"}
@@ -67,6 +72,37 @@ def test_an_error_that_nothing_has_is_told_with_the_nearest() -> None:
         full_name("shop.Refusd", errors("shop.Refused"))
     with pytest.raises(Fault, match="They have KeyError"):
         full_name("Something", errors("KeyError"))
+
+
+class Growing(DeadLetters):
+    """One more dead letter each time that somebody looks."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStorage(), Telemetry("a"))
+        self._count = 0
+
+    async def errors(
+        self, group: str | None = None, topic: str | None = None, *, queue: str | None = None
+    ) -> Sequence[DeadErrors]:
+        self._count += 1
+        return [DeadErrors("outbox:a", "t", "ValueError", self._count, 1, 1, "")]
+
+
+async def test_a_yes_is_for_those_that_were_shown() -> None:
+    """While somebody thinks about a question, more may die; those were not agreed to."""
+    letters, choice = Growing(), Choice(error="ValueError")
+    shown = await choose(letters, choice)
+    with pytest.raises(Fault, match="2 of them now, more than you were shown"):
+        await check_no_more(letters, choice, shown)
+    await check_no_more(letters, choice, replace(shown, count=3))
+
+
+async def test_the_group_is_told_though_it_has_a_slash() -> None:
+    """Topics have none, so what stands before the last one is the group."""
+    storage = MemoryStorage()
+    await storage.start("a", partitions=8)
+    (told,) = await unworked(storage, [group_queue("shop/packing", "orders")])
+    assert told.startswith("Nobody works group shop/packing on topic orders now")
 
 
 def test_json_from_a_file_gets_the_form_of_what_was_there() -> None:

@@ -98,6 +98,22 @@ async def choose(letters: DeadLetters, choice: Choice) -> Chosen:
     )
 
 
+async def check_no_more(letters: DeadLetters, choice: Choice, chosen: Chosen) -> None:
+    """Refuse to do with more dead letters what somebody has agreed to do with those that they were shown.
+
+    Raises:
+        Fault: there are more by now.
+    """
+    if choice.positions:
+        return
+    now = await choose(letters, choice)
+    if now.count > chosen.count:
+        raise Fault(
+            f"there are {now.count} of them now, more than you were shown. Nothing was changed: look again, and then repeat it.",
+            Code.FAULT,
+        )
+
+
 async def seen(redaction: Redaction, letters: DeadLetters, chosen: Chosen) -> Chosen:
     """What people may see of it."""
     return replace(
@@ -136,7 +152,7 @@ async def unworked(storage: Storage, queues: Sequence[str]) -> list[str]:
             continue
         kind, _, name = queue.partition(":")
         role = "relay" if kind == "outbox" else "consume"
-        group, _, topic = name.partition("/")
+        group, _, topic = name.rpartition("/")
         words = {"outbox": "the outbox", "group": f"group {group} on topic {topic}"}
         found.append(
             f"Nobody works {words.get(kind, 'the after-commit handlers')} now: it goes on when a process with the role "

@@ -13,7 +13,15 @@ from rich.text import Text
 
 from headrace.cli.asking import Yes, confirm
 from headrace.cli.dead import editing
-from headrace.cli.dead.choosing import Choice, Chosen, choose, full_name, seen, unworked
+from headrace.cli.dead.choosing import (
+    Choice,
+    Chosen,
+    check_no_more,
+    choose,
+    full_name,
+    seen,
+    unworked,
+)
 from headrace.cli.dead.ordering import EitherOrder
 from headrace.cli.dead.views import (
     chosen_data,
@@ -297,6 +305,8 @@ def _change(
         if not yes and not json:
             out.show(*chosen_view(chosen), "")
         confirm(f"{words[0]} {name} of {opened.app.name!r}", yes=yes)
+        if not yes:
+            await check_no_more(opened.app.dead_letters, choice, chosen)
         count = await change(opened, chosen)
         idle = await unworked(opened.storage, chosen.queues)
         told |= {"count": count, "unworked": idle}
