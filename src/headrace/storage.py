@@ -76,6 +76,11 @@ class Transaction(Protocol):
         ...
 
     @property
+    def waits(self) -> bool:
+        """True if the end of a touched one does I/O; False if it never waits, so that no cancellation can cut a commit."""
+        ...
+
+    @property
     def doomed(self) -> BaseException | None:
         """The error after which this transaction can only roll back, or None."""
         ...

@@ -263,9 +263,8 @@ class UnitOfWork:
         if self.outgoing and not self.read_only:
             transaction.enqueue(self.outgoing)
         ending = transaction.rollback() if self.read_only else transaction.commit()
-        if (
-            not transaction.touched
-        ):  # no I/O, so nothing to shield; it closes a session that was made and not used
+        # Without I/O there is nothing to shield; but a session that was made and not used is to be closed.
+        if not (transaction.touched and transaction.waits):
             await ending
             return None
         ended, cancelled = await _to_the_end(ending, wait_seconds)

@@ -100,6 +100,14 @@ class NeverTouched(Faithful):
         touched = False
 
 
+@fails("a_commit_that_does_not_wait_ends_at_once")
+class SaysThatItDoesNotWait(Faithful):
+    class transactions(MemoryTransaction):
+        async def commit(self) -> None:
+            await asyncio.sleep(0)
+            await super().commit()
+
+
 @fails(
     "a_commit_stores_all_together",
     "a_rollback_stores_nothing",

@@ -34,6 +34,8 @@ class Staged:
 class MemoryTransaction:
     """A `Transaction` of `MemoryStorage`: nothing is visible to others before the commit, and then all is."""
 
+    waits = False
+
     def __init__(self, database: MemoryDatabase, app: str, *, read_only: bool = False) -> None:
         self._database = database
         self._app = app

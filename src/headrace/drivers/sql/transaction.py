@@ -51,6 +51,8 @@ class SqlTransaction:
         read_only: nothing is written, and all is rolled back.
     """
 
+    waits = True
+
     def __init__(self, place: Place, *, read_only: bool) -> None:
         self._place = place
         self._database = place.database
@@ -65,8 +67,7 @@ class SqlTransaction:
         self._owned: set[Lease] = set()
         self._doomed: BaseException | None = None
         self._ended: str | None = None
-        # True while a ROLLBACK or COMMIT on the connection is Headrace's or the session's own doing.
-        self._own_end = False
+        self._own_end = False  # True while Headrace or the session itself ends the transaction
 
     @property
     def touched(self) -> bool:
@@ -244,10 +245,9 @@ class SqlTransaction:
                 "a statement of this unit of work was cancelled (by a time limit around it?), which closed its connection"
                 " and rolled the unit back: let the cancellation end the handler"
             )
-        steps = list(self._take_staged())
+        steps = self._take_staged()
         if self._outbox or self._deferred:
-            name = outbox_queue(self._place.app)
-            count = self._place.partitions
+            name, count = outbox_queue(self._place.app), self._place.partitions
             rows = [outbox.enqueue_values(name, count, message) for message in self._outbox]
             steps.append(self._database.statements.enqueue([*rows, *self._deferred]))
         self._own_end = True
@@ -356,7 +356,7 @@ class SqlTransaction:
             self._leases.append(lease)
             self._staged.append(self._own(lease))
 
-    def _take_staged(self) -> Sequence[Step]:
+    def _take_staged(self) -> list[Step]:
         staged, self._staged = self._staged, []
         return staged
 

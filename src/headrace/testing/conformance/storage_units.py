@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import NamedTuple
 
 from headrace.envelope import Message
@@ -54,6 +55,18 @@ class UnitClauses(StorageSteps):
                 await transaction.admit(lease, GROUP, [message()])
                 holds(transaction.touched, "not touched after admit")
                 await transaction.rollback()
+
+    async def test_a_commit_that_does_not_wait_ends_at_once(self) -> None:
+        """A transaction that says that its end does not wait gives no cancellation a chance to cut it (G4)."""
+        async with self.running() as storage:
+            lease = await self.lease(storage)
+            async with self.opened(storage) as transaction:
+                await self._write(transaction, lease, message("a"))
+                ending = asyncio.ensure_future(transaction.commit())
+                await asyncio.sleep(0)
+                holds(ending.done() or transaction.waits, "the commit waited and had not said so")
+                await ending
+            same(await self._visible(storage), WRITTEN)
 
     async def test_a_commit_stores_all_together(self) -> None:
         """Inbox, parked messages, position and outbox become visible with the commit, not before (G4, G5)."""
