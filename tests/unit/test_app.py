@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 from dishka import Provider, Scope
 
-from headrace import Headrace, Limits, NotificationEvent, RequestMediator, Topic
+from headrace import (
+    Headrace,
+    Limits,
+    NotificationEvent,
+    RequestMediator,
+    Retry,
+    Subscription,
+    Topic,
+)
 from headrace.app import Role
 from headrace.broker import BrokerGuarantees, Reading
 from headrace.drivers.memory import MemoryBroker, MemoryStorage
@@ -356,3 +364,26 @@ async def test_a_consumer_makes_a_deleted_topic_again_with_the_partitions_that_t
         del broker._topics["meetings"]
         await until(lambda: "meetings" in broker._topics)
         assert await broker.partitions("meetings") == 3
+
+
+async def test_a_stop_tells_of_dead_letters_that_end_with_the_process(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """G13: without storage they are in memory, with all that they hold; the broker was told that they are done with."""
+    fails = asyncio.Event()
+
+    async def seat(event: Announced) -> None:
+        fails.set()
+        raise ValueError("no seat")
+
+    app = make_app(
+        (Join, raising(Announced(), Announced(), Announced())),
+        (Announced, seat),
+        broker=LastingBroker(),
+        subscriptions=[Subscription(retry=Retry(attempts=1))],
+    )
+    async with app:
+        await app.send(Join())
+        await fails.wait()
+        await app.settle(5)
+    assert "1 dead letters, and 2 messages that wait behind them, are in memory" in caplog.text

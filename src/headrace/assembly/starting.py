@@ -17,7 +17,7 @@ from headrace.errors import DrainTimeout
 from headrace.middleware import Middleware
 from headrace.retention import Retention
 from headrace.runners import EventRunner
-from headrace.storage import Storage, Transaction, outbox_queue
+from headrace.storage import Storage, Transaction, group_queue, outbox_queue
 from headrace.telemetry import Count, LogEvent, Telemetry
 from headrace.watching import everything, failures, sends
 
@@ -74,8 +74,9 @@ async def _start_storage(parts: Parts, stack: AsyncExitStack) -> None:
             parts.telemetry.warning(
                 LogEvent.APP_WITHOUT_STORAGE,
                 f"{parts.settings.name} consumes without storage: what was handled is known to this process alone, so two "
-                f"processes of a group both handle everything, and a restart may repeat. Consume in one process, or pass "
-                f"storage=... to handle each message once.",
+                f"processes of a group both handle everything, and a restart may repeat; and messages that wait for another "
+                f"try, dead letters and what they hold are lost with the process. Consume in one process, or pass storage=... "
+                f"to handle each message once and to lose none.",
             )
 
 
@@ -251,3 +252,23 @@ async def _drain(parts: Parts) -> None:
         await settle(parts, left())
     except DrainTimeout as error:
         parts.telemetry.warning(LogEvent.DRAIN_LOST, f"{error} It was in memory and is lost.")
+    await _tell_parked(parts)
+
+
+async def _tell_parked(parts: Parts) -> None:
+    """Say what failed for good, and what waits behind it, if that ends with the process: it counts as settled."""
+    if parts.bookkeeping.durable:
+        return
+    queues = [group_queue(one.group, one.topic) for one in parts.readings()]
+    if parts.deliveries is not None:
+        queues.append(parts.deliveries.queue)
+    dead = held = 0
+    for queue in queues:
+        backlog = await parts.bookkeeping.backlog(queue)
+        dead, held = dead + backlog.dead, held + backlog.held
+    if dead:
+        parts.telemetry.warning(
+            LogEvent.DRAIN_LOST,
+            f"{dead} dead letters, and {held} messages that wait behind them, are in memory and are lost with this process. "
+            "Pass storage=... with a database to keep them.",
+        )
