@@ -65,3 +65,4 @@ class LogEvent(enum.StrEnum):
     KAFKA_ONE_COPY = "headrace.kafka.one_copy"
     NATS_IN_MEMORY = "headrace.nats.in_memory"
     RABBITMQ_UNDECODABLE = "headrace.rabbitmq.undecodable"
+    REDIS_SETTLING_FAILED = "headrace.redis.settling_failed"

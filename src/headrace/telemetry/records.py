@@ -176,5 +176,8 @@ RECORDS: Final = {
     _E.RABBITMQ_UNDECODABLE: Record(
         (WARNING,), "properties of a message cannot be decoded and are taken as none"
     ),
+    _E.REDIS_SETTLING_FAILED: Record(
+        (ERROR,), "what groups have settled could not be written; it is tried again"
+    ),
 }
 """Every kind of log record."""

@@ -8,8 +8,8 @@ import pytest
 from redis.asyncio import Redis
 
 from headrace.broker import Reading, Topic
-from headrace.drivers.redis import RedisBroker
-from headrace.drivers.redis.settling import _done
+from headrace.drivers.redis import RedisBroker, settling
+from headrace.drivers.redis.settling import Settling, _done
 from headrace.errors import BrokerUnavailable
 from headrace.testing.conformance.samples import numbered
 from tests.unit.drivers_redis.place import Place
@@ -106,3 +106,29 @@ def test_what_every_group_has_settled() -> None:
     assert _done(flat[:4], 2) == [(5, 1), (7, 0)]
     assert _done(flat[:6], 2) == [(4, 0), (0, 0)]
     assert _done([], 1) == [(0, 0)]
+
+
+async def test_an_error_that_nobody_expects_does_not_end_the_writing(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """G13: it is told, and what is settled is written after it (G11)."""
+    monkeypatch.setattr(settling, "WRITE_SECONDS", 0.0)
+    broker = await filled(place, "a")
+    assert broker._running is not None
+    writing, write = broker._running.settling, Settling.write
+    failures = 1
+
+    async def fails_once() -> None:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise RuntimeError("nobody knows why")
+        await write(writing)
+
+    monkeypatch.setattr(writing, "write", fails_once)
+    await broker.settle("a", "orders", {0: "5-0"})
+    async with asyncio.timeout(5):
+        while writing._pending:  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.01)
+    assert "Redis could not be told what groups have settled" in caplog.text
+    await broker.stop()

@@ -11,6 +11,7 @@ from headrace.backoff import Backoff
 from headrace.drivers.redis.link import end
 from headrace.drivers.redis.names import COUNT, id_of, id_text
 from headrace.errors import BrokerUnavailable
+from headrace.telemetry import Logbook, LogEvent
 
 if TYPE_CHECKING:
     from headrace.drivers.redis.link import Link, Reply
@@ -21,6 +22,8 @@ WRITE_SECONDS: Final = 1.0
 
 TRIM_SECONDS: Final = 60.0
 """How often one process trims a topic."""
+
+_LOG: Final = Logbook()
 
 _CHUNK: Final = 10_000  # entries in one XTRIM: a few milliseconds of the server's one thread
 
@@ -107,10 +110,18 @@ class Settling:
             try:
                 await self.write()
                 backoff.reset()
+                continue
             except BrokerUnavailable:
-                # Who reads meets the same outage and says so; here it is only tried again.
-                await asyncio.sleep(backoff.next())
-                self._something.set()
+                pass  # who reads meets the same outage and says so; here it is only tried again
+            except Exception as error:
+                # Nobody's known fault: were it the end of the task, nothing would be trimmed any more, and nobody told.
+                _LOG.error(
+                    LogEvent.REDIS_SETTLING_FAILED,
+                    "Redis could not be told what groups have settled, so nothing is trimmed; it is tried again.",
+                    error,
+                )
+            await asyncio.sleep(backoff.next())
+            self._something.set()
 
     async def _trim(self, topics: Iterable[str]) -> None:
         now = asyncio.get_running_loop().time()
