@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, cast
 
 from headrace.assembly.parts import OUTBOX_PARTITIONS, Parts
@@ -263,9 +263,10 @@ async def _tell_parked(parts: Parts) -> None:
     if parts.deliveries is not None:
         queues.append(parts.deliveries.queue)
     dead = held = 0
-    for queue in queues:
-        backlog = await parts.bookkeeping.backlog(queue)
-        dead, held = dead + backlog.dead, held + backlog.held
+    with suppress(Exception):  # a stop does not fail because it cannot be asked what is there
+        for queue in queues:
+            backlog = await parts.bookkeeping.backlog(queue)
+            dead, held = dead + backlog.dead, held + backlog.held
     if dead:
         parts.telemetry.warning(
             LogEvent.DRAIN_LOST,
