@@ -40,7 +40,7 @@ def _of_class(
     with contextlib.suppress(Exception):
         hints = typing.get_type_hints(cls, include_extras=True)
     for name, hint in hints.items():
-        written = _written(cls, name)
+        written = name_in_json(cls, name)
         for path in _of_hint(hint, (*around, cls), within_itself=within_itself):
             yield (written, *path)
 
@@ -68,7 +68,7 @@ def _is_marked(hint: object) -> bool:
     return any(note is Sensitive or isinstance(note, Sensitive) for note in notes)
 
 
-def _written(cls: type, name: str) -> str:
+def name_in_json(cls: type, name: str) -> str:
     """The name of a field in JSON, which a Struct or a pydantic model may write otherwise."""
     fields: tuple[str, ...] = getattr(cls, "__struct_fields__", ())
     if name in fields:

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace import DomainEvent, NotificationEvent, Sensitive
+from headrace import DomainEvent, Event, NotificationEvent, Sensitive, notification
 from headrace.dashboard import Dashboard
 from headrace.description import message_info
-from headrace.redaction import Hidden, Redaction, Unusable
+from headrace.redaction import MARK, Hidden, Redaction, Unusable
 from headrace.sensitive import sensitive_paths
 from tests.unit.dashboards import ada, charge, client_of, make_app, position_of
 
@@ -102,6 +102,33 @@ def test_fields_are_hidden_by_class_by_type_and_everywhere() -> None:
     assert hidden.of("other.thing.v1").paths == (("ip",),)
     assert hidden.of("shop.paid.v1").hides_key
     assert not hidden.of("other.thing.v1").hides_key
+
+
+def test_a_key_is_hidden_if_it_may_tell_a_hidden_value() -> None:
+    """Also of a field that JSON names otherwise, and of a function, of which nobody knows what it reads."""
+
+    class Signed(NotificationEvent, type="shop.signed.v1", topic="shop", key=lambda e: e.email):
+        email: Annotated[str, Sensitive]
+
+    class Counted(NotificationEvent, type="shop.counted.v1", topic="shop", key=lambda e: str(e.n)):
+        n: int
+
+    @notification(type="shop.taxed.v1", topic="shop", key="tax_number")
+    class Taxed(msgspec.Struct, Event, rename="camel"):
+        tax_number: Annotated[str, Sensitive]
+        amount: int
+
+    @notification(type="shop.billed.v1", topic="shop", key="bill_number")
+    class Billed(msgspec.Struct, Event, rename="camel"):
+        bill_number: str
+        email: Annotated[str, Sensitive]
+
+    redaction = Redaction({}, [message_info(one) for one in (Signed, Counted, Taxed, Billed)])
+    shown = {
+        name: redaction.key(f"shop.{name}.v1", "k")
+        for name in ("signed", "counted", "taxed", "billed")
+    }
+    assert shown == {"signed": MARK, "counted": "k", "taxed": MARK, "billed": "k"}
 
 
 def test_hidden_values_are_taken_out_of_a_body_however_deep() -> None:

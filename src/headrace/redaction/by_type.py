@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, TypeAlias, cast
 
 from headrace.description import MessageInfo
 from headrace.errors import ConfigurationError
 from headrace.redaction.hidden import Hidden, Path
-from headrace.sensitive import sensitive_paths
+from headrace.sensitive import name_in_json, sensitive_paths
 
 Redact: TypeAlias = (
     Mapping[type, Iterable[str]] | Mapping[str, Iterable[str]] | Mapping[type | str, Iterable[str]]
@@ -97,8 +97,17 @@ class Redaction:
                     paths += given
             elif issubclass(message.cls, key):
                 paths += given
-        key_path = (message.key,) if message.key is not None else None
-        return Hidden(paths, hides_key=key_path in paths or ("*",) in paths)
+        return Hidden(paths, hides_key=_hides_key(message, paths))
+
+
+def _hides_key(message: MessageInfo, paths: Collection[Path]) -> bool:
+    """True if the key is a hidden field, or is made by a function of an event that has some: it may be made of them."""
+    key, cls = message.key, message.cls
+    if key is None or not paths:
+        return False
+    if not any(key in vars(one).get("__annotations__", ()) for one in cls.__mro__):
+        return True
+    return bool({(key,), (name_in_json(cls, key),), ("*",)} & set(paths))
 
 
 def _path(text: str) -> Path:
