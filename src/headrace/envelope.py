@@ -135,10 +135,23 @@ def attributes(envelope: Envelope) -> dict[str, str]:
     }
     if envelope.time:
         found["time"] = envelope.time
-    for name in _OPTIONAL:
-        value = cast("str | None", getattr(envelope, name))
-        if value is not None:
-            found[name] = value
+    # Once for each message sent: a loop over `_OPTIONAL` takes twice as long.
+    if envelope.subject is not None:
+        found["subject"] = envelope.subject
+    if envelope.datacontenttype is not None:
+        found["datacontenttype"] = envelope.datacontenttype
+    if envelope.dataschema is not None:
+        found["dataschema"] = envelope.dataschema
+    if envelope.partitionkey is not None:
+        found["partitionkey"] = envelope.partitionkey
+    if envelope.sequence is not None:
+        found["sequence"] = envelope.sequence
+    if envelope.correlationid is not None:
+        found["correlationid"] = envelope.correlationid
+    if envelope.causationid is not None:
+        found["causationid"] = envelope.causationid
+    if envelope.traceparent is not None:
+        found["traceparent"] = envelope.traceparent
     found.update(envelope.extensions)
     return found
 
