@@ -149,25 +149,27 @@ class SqlBroker:
         Raises:
             TopicNotFound: a message's topic was not declared.
         """
-        places = [
-            (message.topic, partition_of(message, await self.partitions(message.topic)))
-            for message in messages
-        ]
-        if not places:
+        if not messages:
             return ()
+        topics = sorted({message.topic for message in messages})
+        sizes = {topic: await self.partitions(topic) for topic in topics}
+        places = [
+            (message.topic, partition_of(message, sizes[message.topic])) for message in messages
+        ]
         # In one order for all publishers, so that on a database with many writers no two wait for each other.
         counts = sorted(Counter(places).items())
-        topics = sorted({topic for topic, _ in places})
         reserve = [
             {"t": topic, "p": partition, "n": number} for (topic, partition), number in counts
         ]
         left = dict(counts)
         rows: list[Mapping[str, object]] = []
         for message, place in zip(messages, places, strict=True):
-            rows.append({**message_values(message), "p": place[1], "back": left[place]})
+            values = message_values(message)
+            values["p"], values["back"] = place[1], left[place]
+            rows.append(values)
             left[place] -= 1
         async with self._reaching() as database:
-            await database.write(Step(log.reserve, reserve), database.statements.append(rows))
+            await database.write(*database.statements.append(reserve, rows))
         storage = self._reachable()
         names = [topic_name(topic) for topic in topics]
         storage.listeners.wake(names)

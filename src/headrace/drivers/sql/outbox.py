@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from headrace.broker import partition_of
 from headrace.drivers.sql.dialect import now_ms
-from headrace.drivers.sql.rows import STORED, by_index, message_values
+from headrace.drivers.sql.rows import READY, STORED, by_index, message_values
 from headrace.drivers.sql.schema import queue
 from headrace.envelope import Message
 from headrace.storage import State
@@ -76,22 +76,32 @@ blocked: Final = by_index(
 """One row if any message of a queue is not READY."""
 
 
-def oldest_ready(partitions: int, *, pauses: bool) -> Executable:
-    """The oldest READY rows of so many partitions (`p_0`, `p_1`, ...), whatever is before them.
+def oldest_ready(partitions: int, *, pauses: bool, in_order: bool) -> Executable:
+    """The oldest READY rows of so many partitions (`p_0`, `p_1`, ...), whatever is before them: `READY`, and `blocked`.
 
     Each partition's part reads the index from its beginning and stops at the limit, so a backlog of any size costs the
-    same; PostgreSQL takes from each only what the whole needs, because all have the order of the whole.
+    same. The last column is not NULL if any message of the queue is not READY.
+
+    Args:
+        partitions: how many.
+        pauses: leave out the topics of `paused`.
+        in_order: see `Statements.reads_in_order`. Where it is False a part has only positions: all parts are read to their
+            limit.
     """
-    parts: list[Select[int]] = []
+    parts: list[Select[*tuple[object, ...]]] = []
     for number in range(partitions):
         partition = bindparam(f"p_{number}", type_=Integer)
-        part = _oldest(queue.c.position, pauses=pauses).where(queue.c.partition == partition)
-        parts.append(select(part.order_by(queue.c.position).subquery().c.position))
+        columns = READY if in_order else (queue.c.position,)
+        part = _oldest(*columns, pauses=pauses).where(queue.c.partition == partition)
+        parts.append(select(part.order_by(queue.c.position).subquery()))
     each = union_all(*parts).subquery()
     most = bindparam("most", type_=Integer)
+    some_blocked = blocked.correlate(None).scalar_subquery().label("blocked")
+    if in_order:
+        return select(each, some_blocked).order_by(each.c.position).limit(most)
     first = select(each.c.position).order_by(each.c.position).limit(most).subquery()
     return (
-        select(*STORED)
+        select(*READY, some_blocked)
         .join_from(first, queue, queue.c.position == first.c.position)
         .order_by(queue.c.position)
     )
@@ -114,7 +124,7 @@ def oldest_looked_at(partitions: int, *, pauses: bool) -> Executable:
     return select(each.c.position, each.c.behind).order_by(each.c.position)
 
 
-def _oldest(*what: ColumnElement[int], pauses: bool) -> Select[*tuple[int, ...]]:
+def _oldest(*what: ColumnElement[Any], pauses: bool) -> Select[*tuple[Any, ...]]:
     found = (
         select(*what)
         .where(queue.c.queue == bindparam("queue", type_=String), queue.c.state == _READY)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from headrace.drivers.sql import outbox, parking
 from headrace.drivers.sql.fence import lost
 from headrace.drivers.sql.holding import Holding
-from headrace.drivers.sql.rows import failure_values, stored
+from headrace.drivers.sql.rows import failure_values, stored, stored_ready
 from headrace.drivers.sql.statements import delay_ms
 from headrace.drivers.sql.steps import Outcome, Step, Unexpected
 from headrace.storage import Backlog, Failure, Lease, State, Stored
@@ -45,23 +45,28 @@ class Queues:
             return ()
         shape = (len(partitions), bool(paused_topics))
         if shape not in self._ready:
-            self._ready[shape] = outbox.oldest_ready(shape[0], pauses=shape[1])
+            self._ready[shape] = outbox.oldest_ready(
+                shape[0], pauses=shape[1], in_order=self._database.statements.reads_in_order
+            )
         values: dict[str, object] = {"queue": queue, "most": limit}
         values.update({f"p_{number}": partition for number, partition in enumerate(partitions)})
         if paused_topics:
             values["paused"] = list(paused_topics)
-        look, read = Step(outbox.blocked, {"queue": queue}), Step(self._ready[shape], values)
-        # Only the owner of a partition, who asks, makes a message of it wait: between the two none comes.
-        steps = (look,) if queue in self._blocked else (look, read)
-        blocked, *found = await self._database.read(*steps)
-        if blocked.rows:
-            self._blocked.add(queue)
-            return await self._holding.ready(
-                queue, partitions, limit=limit, paused_topics=paused_topics
-            )
-        self._blocked.discard(queue)
-        rows = (found or await self._database.read(read))[0].rows
-        return [stored(row, to_publish=True) for row in rows]
+        read = Step(self._ready[shape], values)
+        again = queue in self._blocked
+        rows = () if again else (await self._database.read(read))[0].rows
+        if not rows or rows[0][-1] is not None:
+            (blocked,) = await self._database.read(Step(outbox.blocked, {"queue": queue}))
+            if blocked.rows:
+                self._blocked.add(queue)
+                return await self._holding.ready(
+                    queue, partitions, limit=limit, paused_topics=paused_topics
+                )
+            self._blocked.discard(queue)
+            if again or rows:
+                # Only the owner of a partition, who asks, makes a message of it wait: since the look none came.
+                rows = (await self._database.read(read))[0].rows
+        return [stored_ready(row, queue) for row in rows]
 
     async def runnable(
         self, queue: str, partitions: Sequence[int], *, limit: int

@@ -29,6 +29,18 @@ STORED: Final[Sequence[ColumnElement[object]]] = (
 )
 """The columns that `stored` reads, in its order."""
 
+READY: Final[Sequence[ColumnElement[object]]] = (
+    queue.c.position,
+    queue.c.partition,
+    queue.c.topic,
+    queue.c.key,
+    queue.c.envelope,
+    queue.c.body,
+    queue.c.attempts,
+    queue.c.created_at_ms,
+)
+"""The columns that `stored_ready` reads, in its order: the others are known, or say of what a redriven message had failed."""
+
 Columns = TypeVarTuple("Columns")
 
 
@@ -100,7 +112,20 @@ def stored(row: Sequence[object], *, to_publish: bool = False) -> Stored:
     )
 
 
-def message_values(message: Message) -> Mapping[str, object]:
+_ReadyFields = tuple[int, int, str, str | None, bytes, bytes, int, int, object]
+
+
+def stored_ready(row: Sequence[object], name: str) -> Stored:
+    """A row of `READY` columns and another of the queue `name`; the envelope gets the row's place as its `sequence`."""
+    position, partition, topic, key, envelope, body, attempts, created_at_ms, _ = cast(
+        "_ReadyFields", row
+    )
+    message = Message(topic, key, unpack(envelope, sequence=sequence_of(position)), body)
+    created_at = created_at_ms / 1000
+    return Stored(position, name, partition, message, State.READY, attempts, None, None, created_at)
+
+
+def message_values(message: Message) -> dict[str, object]:
     """The parameters of a message, in any table that keeps messages."""
     return {
         "v_topic": message.topic,

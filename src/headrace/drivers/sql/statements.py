@@ -39,6 +39,9 @@ class Statements:
     reads_before_deleting = False
     """True if a DELETE waits for rows that it only looks at, so that what is old is found by a SELECT before."""
 
+    reads_in_order = False
+    """True if parts that each have the order of the whole are merged row by row: no part is read further than needed."""
+
     replaced: Mapping[Executable, Executable] = MappingProxyType({})
     """What to run instead of a statement that this database cannot run, or not well; with the same parameters."""
 
@@ -100,13 +103,14 @@ class Statements:
         """
         return Step(outbox.enqueue, rows)
 
-    def append(self, rows: Sequence[Values]) -> Step:
-        """Add messages to logs at positions that this transaction has reserved.
+    def append(self, reserve: Sequence[Values], rows: Sequence[Values]) -> Sequence[Step]:
+        """Reserve positions of logs, in this order, and add messages there.
 
         Args:
+            reserve: the parameters of `log.reserve`: how many messages each partition gets.
             rows: the parameters of `log.append`.
         """
-        return Step(log.append, rows)
+        return (Step(log.reserve, reserve), Step(log.append, rows))
 
     def delete(self, positions: Sequence[int]) -> Step:
         """Delete outbox rows by number, at most `chunk`."""

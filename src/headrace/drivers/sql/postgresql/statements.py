@@ -67,15 +67,25 @@ _enqueue: Final = text(
     " WITH ORDINALITY AS u(queue, partition, topic, key, envelope, body, head, n) ORDER BY u.n"
 )
 
-_APPENDED: Final = ("v_topic", "p", "back", "v_key", "v_envelope", "v_body")
+_RESERVED: Final = ("t", "p", "n")
+_APPENDED: Final = ("back", "v_key", "v_envelope", "v_body")
 
+# One round trip, and one transaction by itself. The rows are locked in the order given before any is changed, because an
+# UPDATE takes them in whatever order its plan has; with a partition that is not there the INSERT fails.
 _append: Final = text(
-    "INSERT INTO headrace_log (topic, partition, position, key, envelope, body, created_at_ms)"
-    f" SELECT u.topic, u.partition, t.next_position - u.back, u.key, u.envelope, u.body, {_NOW}"
-    " FROM unnest(CAST(:v_topic AS text[]), CAST(:p AS integer[]), CAST(:back AS bigint[]),"
-    " CAST(:v_key AS text[]), CAST(:v_envelope AS bytea[]), CAST(:v_body AS bytea[]))"
-    " AS u(topic, partition, back, key, envelope, body)"
-    " JOIN headrace_topic_partition t ON t.topic = u.topic AND t.partition = u.partition"
+    "WITH wanted AS (SELECT * FROM unnest(CAST(:t AS text[]), CAST(:p AS integer[]), CAST(:n AS bigint[]))"
+    " WITH ORDINALITY AS w(topic, partition, n, place)),"
+    " locked AS MATERIALIZED (SELECT w.place, w.n, t.topic, t.partition FROM wanted w"
+    " JOIN headrace_topic_partition t ON t.topic = w.topic AND t.partition = w.partition"
+    " ORDER BY w.place FOR NO KEY UPDATE OF t),"
+    " taken AS (UPDATE headrace_topic_partition t SET next_position = t.next_position + l.n FROM locked l"
+    " WHERE t.topic = l.topic AND t.partition = l.partition"
+    " RETURNING l.place, t.topic, t.partition, t.next_position)"
+    " INSERT INTO headrace_log (topic, partition, position, key, envelope, body, created_at_ms)"
+    f" SELECT t.topic, t.partition, t.next_position - u.back, u.key, u.envelope, u.body, {_NOW}"
+    " FROM unnest(CAST(:place AS integer[]), CAST(:back AS bigint[]), CAST(:v_key AS text[]),"
+    " CAST(:v_envelope AS bytea[]), CAST(:v_body AS bytea[])) AS u(place, back, key, envelope, body)"
+    " LEFT JOIN taken t ON t.place = u.place"
 )
 
 SMALL_BYTES: Final = 8_192
@@ -92,6 +102,7 @@ class PostgresStatements(Statements):
     chunk = 5_000
     # One statement has one snapshot, from before it waited.
     stale_after_waiting = True
+    reads_in_order = True
 
     def own(self, lease: Lease, *, isolation: str | None = None) -> Step:
         """See `Statements.own`. Travels with BEGIN."""
@@ -148,9 +159,13 @@ class PostgresStatements(Statements):
             return Step(outbox.enqueue, row, script=_enqueue_script(row))
         return Step(_enqueue, {name: [row[name] for row in rows] for name in _ENQUEUED})
 
-    def append(self, rows: Sequence[Values]) -> Step:
+    def append(self, reserve: Sequence[Values], rows: Sequence[Values]) -> Sequence[Step]:
         """See `Statements.append`."""
-        return Step(_append, {name: [row[name] for row in rows] for name in _APPENDED})
+        places = {(one["t"], one["p"]): place for place, one in enumerate(reserve, 1)}
+        values: dict[str, object] = {name: [one[name] for one in reserve] for name in _RESERVED}
+        values["place"] = [places[row["v_topic"], row["p"]] for row in rows]
+        values.update({name: [row[name] for row in rows] for name in _APPENDED})
+        return (Step(_append, values),)
 
     def delete(self, positions: Sequence[int]) -> Step:
         """See `Statements.delete`."""
