@@ -21,6 +21,7 @@ from headrace.errors import (
     TopicNotFound,
 )
 from headrace.leases import Leases, clock
+from headrace.relay.ahead import Halves
 from headrace.relay.pauses import TopicPauses
 from headrace.storage import Failure, State, outbox_queue
 from headrace.telemetry import Count, LogEvent, about
@@ -111,6 +112,7 @@ class Relay:
         self._published = 0
         self._clock = time.monotonic
         self._not_before = 0.0
+        self._halves = Halves(self._read, self._publish_all, limits.batch)
         self._known_topics: set[str] = set()
         self._pauses = TopicPauses(telemetry, self._expected, now)
         self._outage = Outage(
@@ -183,18 +185,20 @@ class Relay:
             return self._limits.poll_seconds
         began = self._clock()
         with self._leases.working(leases):
-            rows = await self._storage.ready(
-                self._queue,
-                sorted(leases),
-                limit=self._limits.batch,
-                paused_topics=self._pauses.current(),
-            )
-            await self._publish_all(rows, leases)
-        if len(rows) >= self._limits.batch:
+            count, more = await self._halves.round(leases)
+        if more:
             return 0.0
-        if rows:
+        if count:
             self._not_before = began + self._limits.linger_seconds
         return self._limits.poll_seconds
+
+    async def _read(self, leases: Mapping[int, Lease]) -> Sequence[Stored]:
+        return await self._storage.ready(
+            self._queue,
+            sorted(leases),
+            limit=self._limits.batch,
+            paused_topics=self._pauses.current(),
+        )
 
     async def _publish_all(self, rows: Sequence[Stored], leases: Mapping[int, Lease]) -> None:
         refused: BrokerUnavailable | None = None
@@ -276,6 +280,8 @@ class Relay:
     ) -> list[Stored]:
         """The rows of a wave that may be sent now. A key of which one row must wait waits until the next round."""
         paused, usable = self._pauses.current(), self._usable_of(leases)
+        if not held and not paused and usable.issuperset(leases):
+            return list(wave)
         sendable: list[Stored] = []
         for row in wave:
             message = row.message
