@@ -347,7 +347,7 @@ def _numbers(positions: Sequence[int]) -> str:
 
 def _group_of(queue: str, topic: str) -> str | None:
     kind, _, rest = queue.partition(":")
-    # The topic may hold slashes as well as the group: it is known, so the group is what stands before it.
+    # The group may hold slashes.
     return rest.removesuffix(f"/{topic}") if kind == "group" else None
 
 

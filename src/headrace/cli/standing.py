@@ -17,8 +17,6 @@ from headrace.storage import Backlog, DeadErrors, after_queue, group_queue, outb
 from headrace.telemetry import Count
 from headrace.telemetry.counts import read
 
-NO_BACKLOG = Backlog()
-
 
 class Line(Struct, frozen=True, kw_only=True):
     """A queue: the outbox, a group's work on a topic, or after-commit deliveries.
