@@ -246,6 +246,16 @@ class Database:
         async with self.writing() as link:
             return await link.run(steps, commit=True)
 
+    async def tell(self, step: Step) -> None:
+        """Run and commit a step that changes no row. Takes no turn, nor the connection of the next who writes."""
+        link = await self.take(read_only=True)
+        try:
+            await link.run((step,), commit=True)
+        except Exception as error:
+            raise self.fault(error) from error
+        finally:
+            await self.give(link)
+
     async def read(self, *steps: Step) -> Sequence[Outcome]:
         """Run the steps, which only read; on one snapshot where that costs nothing. Takes no turn."""
         link = await self.take(read_only=True)

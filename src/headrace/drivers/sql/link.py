@@ -38,6 +38,8 @@ class Link:
         self._compiled = compiled
         driver: object = connection.connection.driver_connection
         self._fast = dialect.line(driver)
+        # The line has ended the transaction; where SQLAlchemy sends no ROLLBACK after that, it needs no greenlet to say so.
+        self._ends_at_once = self._fast is not None and connection.dialect.skip_autocommit_rollback
         self._root: RootTransaction | None = None
 
     @property
@@ -117,7 +119,11 @@ class Link:
         after = self._dialect.end(read_only=self.read_only)
         if self._fast is not None and self.usable:
             await self._fast.end(after)
-        if root is not None:
+        if root is None:
+            return
+        if self._ends_at_once and self.reusable:
+            self._end(root, after)
+        else:
             await greenlet_spawn(self._end, root, after)
 
     def _end(self, root: RootTransaction, after: Sequence[str]) -> None:
