@@ -48,6 +48,9 @@ class Ending:
     async def executemany(self, command: str, args: object) -> None:
         await self.execute(command)
 
+    def get_server_pid(self) -> int:
+        return 1
+
     def add_termination_listener(self, callback: object) -> None:
         """Nobody asks for it here."""
 

@@ -27,6 +27,7 @@ class Step:
         expects: how many rows it must find or change; another number ends the group with `Unexpected`.
         script: the same as text that needs no parameters, where it may travel together with BEGIN or COMMIT.
         before: a statement without parameters that is run before it in the same round trip, where one alone cannot do all.
+        kept: the script for a connection that keeps the statement ready.
     """
 
     statement: Executable
@@ -34,6 +35,7 @@ class Step:
     expects: int | None = None
     script: str | None = None
     before: str | None = None
+    kept: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Call(NamedTuple):
         returns: it gives rows.
         script: see `Step`.
         before: see `Step`.
+        kept: see `Step`.
     """
 
     text: str
@@ -76,6 +79,7 @@ class Call(NamedTuple):
     returns: bool = False
     script: str | None = None
     before: str | None = None
+    kept: str | None = None
 
     def unmet(self, outcome: Outcome) -> bool:
         """True if the outcome is not what the step expects."""
@@ -194,7 +198,7 @@ class Compiled:
             rows = [[one[name] for name in names] for one in each]
         return Call(
             *(text.sql, rows if many else rows[0], many, step.expects, text.returns),
-            *(step.script, step.before),
+            *(step.script, step.before, step.kept),
         )
 
     def _text(self, statement: Executable, values: Values) -> _Text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, cast
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import event
 from sqlalchemy.dialects.postgresql import insert
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 
 from headrace.drivers.sql.dialect import now_ms
+from headrace.drivers.sql.postgresql.kept import Kept
 from headrace.drivers.sql.postgresql.lines import AsyncpgLine, PsycopgLine, hear_on_asyncpg
 from headrace.drivers.sql.sqlstate import Meaning, lost_before, meaning_of, text_of
 from headrace.errors import (
@@ -70,6 +72,8 @@ class PostgresDialect:
         self._asked = isolation
         self._isolation = isolation or _LEVELS[0]
         self._alone = False
+        # Only connections of Headrace's own: a pool of the user's may clean them between two.
+        self._kept: WeakKeyDictionary[object, Kept] | None = None
         self._limits = (
             f"SET LOCAL lock_timeout = {round(busy_seconds * 1000)};"
             f" SET LOCAL idle_in_transaction_session_timeout = {round(_IDLE_SECONDS * 1000)}"
@@ -90,20 +94,24 @@ class PostgresDialect:
             max_overflow=0,
             pool_timeout=self._busy_seconds,
             isolation_level="AUTOCOMMIT",
+            # Each transaction is ended by its line: to ask the driver for another ROLLBACK only takes time.
+            skip_autocommit_rollback=True,
             # asyncpg hears at once when a connection is lost; psycopg has to ask.
             pool_pre_ping=self._driver == "psycopg",
             connect_args=names,
         )
+        self._kept = WeakKeyDictionary()
         if self._driver == "asyncpg":
             _never_lend_closed(engine)
         return engine
 
     def line(self, driver: object) -> Line | None:
         """A line to the driver's connection."""
+        kept = None if self._kept is None else self._kept.setdefault(driver, Kept())
         if self._driver == "asyncpg":
-            return AsyncpgLine(cast("AsyncpgConnection", driver), alone=self._alone)
+            return AsyncpgLine(cast("AsyncpgConnection", driver), alone=self._alone, kept=kept)
         raw = cast("psycopg.AsyncConnection[tuple[object, ...]]", driver)
-        return PsycopgLine(raw, alone=self._alone)
+        return PsycopgLine(raw, alone=self._alone, kept=kept)
 
     async def hear(
         self,

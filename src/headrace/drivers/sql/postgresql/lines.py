@@ -6,9 +6,10 @@ import asyncio
 import select
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from headrace.drivers.sql.sqlstate import Meaning, meaning_of
+from headrace.drivers.sql.postgresql.kept import PREPARE, Kept
+from headrace.drivers.sql.sqlstate import Meaning, meaning_of, sqlstate
 from headrace.drivers.sql.steps import (
     END_SECONDS,
     Call,
@@ -23,15 +24,23 @@ if TYPE_CHECKING:
     import psycopg
 
 
+_PID: Final = Call("SELECT pg_backend_pid()", (), returns=True)
+
+_NOT_KEPT: Final = "26000"
+"""SQLSTATE: there is no prepared statement of this name."""
+
+
 class ServerLine(ABC):
     """See `Line`. A group of statements costs a round trip each; one alone needs no BEGIN and no COMMIT.
 
     Args:
         alone: a statement outside a transaction is READ COMMITTED, so one may be executed so.
+        kept: what is known of the connection, which outlives this line; None for one that keeps nothing ready.
     """
 
-    def __init__(self, *, alone: bool) -> None:
+    def __init__(self, *, alone: bool, kept: Kept | None = None) -> None:
         self._alone = alone
+        self._kept = kept
         self._first: tuple[str, ...] = ()
         self._open = False
         self._cut = False
@@ -40,6 +49,11 @@ class ServerLine(ABC):
     @abstractmethod
     def _closed(self) -> bool:
         """True if the connection is known to be lost."""
+
+    @property
+    @abstractmethod
+    def _told_pid(self) -> int:
+        """The number of the server's process, as it was told when the connection was made."""
 
     @abstractmethod
     async def _script(self, text: str) -> tuple[str, int]:
@@ -83,7 +97,7 @@ class ServerLine(ABC):
             last = _last(calls) if commit else 0
             found, bad = await self._run(calls[: len(calls) - last])
             if bad is None and commit:
-                scripts = [call.script or "" for call in calls[len(calls) - last :]]
+                scripts = [self._short(call) for call in calls[len(calls) - last :]]
                 await self._commit(scripts)
                 found = [*found, *(Outcome((), -1) for _ in scripts)]
             return found, bad
@@ -125,6 +139,8 @@ class ServerLine(ABC):
 
     async def _begin_with(self, more: Sequence[str]) -> int:
         try:
+            if self._kept is not None and self._kept.wanted and self._kept.ready is None:
+                await self._keep(self._kept)
             _, count = await self._script("; ".join((*self._first, *more)))
         except BaseException as error:
             self._doubt(error)
@@ -134,12 +150,36 @@ class ServerLine(ABC):
             self._first = ()
         return count
 
+    async def _keep(self, kept: Kept) -> None:
+        """Before BEGIN, so that an error ends no transaction: keep ready what was enqueued here before."""
+        kept.ready = False
+        try:
+            # Behind a pooler the next transaction may meet another process, which keeps nothing.
+            pid = (await self._call(_PID)).rows[0][0]
+            if pid == self._told_pid:
+                await self._script(PREPARE)
+                kept.ready = True
+        except Exception as error:
+            self._doubt(error)
+            if self._cut:
+                raise
+
+    def _short(self, call: Call) -> str:
+        kept = self._kept
+        if kept is None or call.kept is None:
+            return call.script or ""
+        kept.wanted = True
+        return call.kept if kept.ready else call.script or ""
+
     async def _commit(self, scripts: Sequence[str]) -> None:
         try:
             command, _ = await self._script("; ".join((*scripts, "COMMIT")))
             if command != "COMMIT":
                 raise NothingCommitted(f"COMMIT was answered with {command}")
         except Exception as error:
+            if self._kept is not None and sqlstate(error) == _NOT_KEPT:
+                # Somebody has taken it away, with DEALLOCATE or DISCARD.
+                self._kept.ready = False
             raise CommitFailed from error
         self._open = False
 
@@ -156,6 +196,10 @@ class ServerLine(ABC):
 
 class AsyncpgConnection(Protocol):
     """What is used of asyncpg's connection, which comes without types."""
+
+    def get_server_pid(self) -> int:
+        """The server's process, as it was told when the connection was made."""
+        ...
 
     def is_closed(self) -> bool:
         """True if it was closed, by whomever."""
@@ -209,15 +253,22 @@ class AsyncpgLine(ServerLine):
     Args:
         connection: asyncpg's.
         alone: see `ServerLine`.
+        kept: see `ServerLine`.
     """
 
-    def __init__(self, connection: AsyncpgConnection, *, alone: bool) -> None:
-        super().__init__(alone=alone)
+    def __init__(
+        self, connection: AsyncpgConnection, *, alone: bool, kept: Kept | None = None
+    ) -> None:
+        super().__init__(alone=alone, kept=kept)
         self._raw = connection
 
     @property
     def _closed(self) -> bool:
         return self._raw.is_closed()
+
+    @property
+    def _told_pid(self) -> int:
+        return self._raw.get_server_pid()
 
     async def _script(self, text: str) -> tuple[str, int]:
         return _tag(await self._raw.execute(text))
@@ -241,12 +292,17 @@ class PsycopgLine(ServerLine):
     Args:
         connection: psycopg's.
         alone: see `ServerLine`.
+        kept: see `ServerLine`.
     """
 
     def __init__(
-        self, connection: psycopg.AsyncConnection[tuple[object, ...]], *, alone: bool
+        self,
+        connection: psycopg.AsyncConnection[tuple[object, ...]],
+        *,
+        alone: bool,
+        kept: Kept | None = None,
     ) -> None:
-        super().__init__(alone=alone)
+        super().__init__(alone=alone, kept=kept)
         self._raw = connection
 
     @property
@@ -257,6 +313,10 @@ class PsycopgLine(ServerLine):
     @property
     def _closed(self) -> bool:
         return self._raw.closed
+
+    @property
+    def _told_pid(self) -> int:
+        return self._raw.info.backend_pid
 
     async def _script(self, text: str) -> tuple[str, int]:
         cursor = await self._raw.execute(text.encode())

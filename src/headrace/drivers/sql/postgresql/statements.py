@@ -8,6 +8,7 @@ from typing import Final, cast
 from sqlalchemy import BigInteger, SmallInteger, String, column, text
 
 from headrace.drivers.sql import outbox
+from headrace.drivers.sql.postgresql.kept import enqueue_kept, enqueue_text
 from headrace.drivers.sql.statements import Id, Key, Statements, lease_values, pairs
 from headrace.drivers.sql.steps import Outcome, Step, Values
 from headrace.storage import Lease
@@ -156,7 +157,8 @@ class PostgresStatements(Statements):
         """See `Statements.enqueue`."""
         if len(rows) == 1:
             (row,) = rows
-            return Step(outbox.enqueue, row, script=_enqueue_script(row))
+            script, kept = _enqueue_scripts(row)
+            return Step(outbox.enqueue, row, script=script, kept=kept)
         return Step(_enqueue, {name: [row[name] for row in rows] for name in _ENQUEUED})
 
     def append(self, reserve: Sequence[Values], rows: Sequence[Values]) -> Sequence[Step]:
@@ -184,27 +186,19 @@ def _lease(lease: Lease) -> str:
     return f"queue = {quoted(lease.queue)} AND partition = {lease.partition:d} AND token = {lease.token:d}"
 
 
-def _enqueue_script(row: Values) -> str | None:
+def _enqueue_scripts(row: Values) -> tuple[str | None, str | None]:
     """One small message as a text that travels with COMMIT: the usual notification costs no round trip of its own."""
     envelope, body = cast("bytes", row["v_envelope"]), cast("bytes", row["v_body"])
+    queue, topic = cast("str", row["v_queue"]), cast("str", row["v_topic"])
     key = cast("str | None", row["v_key"])
-    texts = [cast("str", row[name]) for name in ("v_queue", "v_topic")]
     # PostgreSQL takes no NUL in a text; as a parameter it is refused with an error that says so.
-    if len(envelope) + len(body) > SMALL_BYTES or any("\0" in one for one in (*texts, key or "")):
-        return None
-    values = ", ".join(
-        (
-            *(quoted(one) for one in texts),
-            "NULL" if key is None else quoted(key),
-            quoted(f"\\x{envelope.hex()}"),
-            quoted(f"\\x{body.hex()}"),
-            f"{row['v_partition']:d}, {row['v_head']:d}, 0, 0, {_NOW}",
-        )
+    if len(envelope) + len(body) > SMALL_BYTES or "\0" in f"{queue}{topic}{key}":
+        return None, None
+    values = (
+        f"{quoted(queue)}, {quoted(topic)}, {'NULL' if key is None else quoted(key)},"
+        f" E'\\\\x{envelope.hex()}', E'\\\\x{body.hex()}', {row['v_partition']:d}, {row['v_head']:d}"
     )
-    return (
-        "INSERT INTO headrace_queue (queue, topic, key, envelope, body, partition, head, state, attempts, created_at_ms)"
-        f" VALUES ({values})"
-    )
+    return enqueue_text(values), enqueue_kept(values)
 
 
 def quoted(value: str) -> str:
