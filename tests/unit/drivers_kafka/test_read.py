@@ -123,6 +123,30 @@ async def test_memory_is_bounded_while_nobody_goes_on(place: Place) -> None:
     assert seen == 800
 
 
+async def test_a_blocked_loop_slows_fetching() -> None:
+    """While a handler blocks the loop, no more than a part of `buffer_bytes` piles up before it; then reading goes on (G11)."""
+    with MockKafka() as cluster:
+        place = Place(cluster.servers)
+        cluster.topic(f"{place.prefix}orders", partitions=1)
+        # The library keeps next to nothing itself, so that what it hands out shows.
+        small = {"fetch.message.max.bytes": 65_536, "queued.max.messages.kbytes": 64}
+        broker = await ready(place, buffer_bytes=1024 * 1024, config=small)
+        for _ in range(40):
+            assert not await broker.publish([message(data=bytes(10_000)) for _ in range(10)])
+        position, seen = "0", 1
+        await broker.read("g", "orders", {0: position}, limit=1)
+        time.sleep(1.0)  # noqa: ASYNC251 - the loop is to be blocked
+        await asyncio.sleep(0)
+        (feed,) = broker._readers["g"]._feeds.values()
+        assert 0 < feed.size < 1024 * 1024
+        async with asyncio.timeout(20):
+            while seen < 400:
+                for each in await broker.read("g", "orders", {0: position}, limit=50):
+                    position, seen = each.position, seen + 1
+                await asyncio.sleep(0)
+        await place.close(remove=False)
+
+
 async def test_a_partition_that_stands_still_does_not_stop_others(place: Place) -> None:
     """A partition whose messages nobody takes is paused, and the others flow to their end (G8, G11)."""
     broker = await ready(place, 2, buffer_bytes=512 * 1024)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
 _RECORD_BYTES: Final = 500
 """What a record without a body takes in memory, about: objects, key, headers."""
+
+
+def bytes_of(records: Collection[Record]) -> int:
+    """What they take in memory, about."""
+    return sum(map(len, records)) + _RECORD_BYTES * len(records)
 
 
 class Feed:
@@ -54,9 +59,8 @@ class Feed:
 
     def add(self, records: Sequence[Record]) -> None:
         """Records were fetched, the next in order."""
-        for record in records:
-            self._records.append(record)
-            self._bytes += len(record) + _RECORD_BYTES
+        self._records.extend(records)
+        self._bytes += bytes_of(records)
         self.next = _offset(records[-1]) + 1
         self.error = None
 

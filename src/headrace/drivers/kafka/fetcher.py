@@ -19,6 +19,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from headrace.drivers.kafka.feed import bytes_of
 from headrace.drivers.kafka.settings import LOG, LOGGER, Settings
 from headrace.errors import ConfigurationError
 from headrace.telemetry import LogEvent
@@ -55,6 +56,9 @@ class Fetcher:
         self._woken = threading.Event()
         self._closing = False
         self._holding = False
+        # Counts that only grow, one written by the thread and one by the loop, need no lock.
+        self._told_bytes = 0
+        self._taken_bytes = 0
         self._generations: dict[Place, int] = {}
         self._committing: dict[Place, asyncio.Future[bool]] = {}
         self._ended = asyncio.Event()
@@ -186,15 +190,24 @@ class Fetcher:
             group=self._group,
         )
 
+    def _wants_records(self) -> bool:
+        # A loop that is blocked cannot say `hold`: what is on its way there is bounded here (G11), to so much and one poll.
+        on_the_way = self._told_bytes - self._taken_bytes
+        return (
+            bool(self._generations)
+            and not self._holding
+            and on_the_way < self._settings.buffer_bytes // 4
+        )
+
     def _poll(self, consumer: Consumer) -> None:
-        if self._holding or not self._generations:
+        busy = self._wants_records()
+        if not busy:
             # Looks in now and then all the same: the library renews logins, and says what is committed, only when it is polled.
             self._woken.wait(_POLL_SECONDS / 4 if self._committing else _IDLE_SECONDS)
             if self._woken.is_set():
                 return
         records: list[Record] = []
         try:
-            busy = self._generations and not self._holding
             first = consumer.poll(_POLL_SECONDS if busy else 0.0)
             if first is None:
                 return
@@ -205,12 +218,18 @@ class Fetcher:
         except KafkaException as error:
             self._warn(error)
         if records:
-            self._tell(self._take, self._generations, records)
+            size = bytes_of(records)
+            self._told_bytes += size
+            self._tell(self._take, self._generations, records, size)
 
-    def _take(self, generations: Generations, records: Sequence[Record]) -> None:
+    def _take(self, generations: Generations, records: Sequence[Record], size: int) -> None:
         if records[-1].error() is None:
             self.down = None
-        self._arrived(generations, records)
+        try:
+            self._arrived(generations, records)
+        finally:
+            self._taken_bytes += size
+            self._woken.set()
 
     def _begin(self, consumer: Consumer, place: Place, offset: int | None, generation: int) -> None:
         partition = TopicPartition(*place, offset=OFFSET_STORED if offset is None else offset)
