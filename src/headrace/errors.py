@@ -230,6 +230,12 @@ class DrainTimeout(HeadraceError, TimeoutError):
     code = "HR062"
 
 
+class PartitionStands(HeadraceError):
+    """An app without storage handles no more of a partition in which a message has failed; it is redelivered (G9)."""
+
+    code = "HR064"
+
+
 class OutboxBypassed(HeadraceError):
     """Application code published straight to a broker inside a unit of work; raised under `headrace.testing.Harness`."""
 

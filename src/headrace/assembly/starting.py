@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, cast
 
 from headrace.assembly.parts import OUTBOX_PARTITIONS, Parts
 from headrace.assembly.probing import Probe
@@ -24,6 +25,12 @@ from headrace.watching import everything, failures, sends
 if TYPE_CHECKING:
     from headrace.assembly.groups import Group
     from headrace.consumer.delivery import Deliver, Delivery
+
+
+_MEMORY_SECONDS: Final = 600.0
+"""How long an inbox in memory remembers (G11): a broker repeats within seconds what it delivers to a process that lives."""
+
+_BROKER_KEEPS: Final = ", unless the broker outlives it, which was not told that they are done"
 
 
 async def start(parts: Parts, probe: Probe, stack: AsyncExitStack, owner: str) -> None:
@@ -74,9 +81,9 @@ async def _start_storage(parts: Parts, stack: AsyncExitStack) -> None:
             parts.telemetry.warning(
                 LogEvent.APP_WITHOUT_STORAGE,
                 f"{parts.settings.name} consumes without storage: what was handled is known to this process alone, so two "
-                f"processes of a group both handle everything, and a restart may repeat; and messages that wait for another "
-                f"try, dead letters and what they hold are lost with the process. Consume in one process, or pass storage=... "
-                f"to handle each message once and to lose none.",
+                f"processes of a group both handle everything, and a restart may repeat; and a partition with a message that "
+                f"fails stands still before long. Consume in one process, or pass storage=... to handle each message once and "
+                f"to put those aside that fail.",
             )
 
 
@@ -178,11 +185,16 @@ async def _start_consumers(parts: Parts, broker: Broker, stack: AsyncExitStack, 
             limits=parts.settings.limits,
             telemetry=parts.telemetry,
             topics={t.name: t for t in parts.topics()},
+            lasting=parts.storage is not None,
         )
         await consumer.start()
         parts.consumers.append(consumer)
     if parts.consumers:
-        parts.retention = Retention(parts.bookkeeping, parts.settings.limits, parts.telemetry)
+        limits = parts.settings.limits
+        if parts.storage is None:
+            seconds = min(limits.inbox_retention_seconds, _MEMORY_SECONDS)
+            limits = replace(limits, inbox_retention_seconds=seconds)
+        parts.retention = Retention(parts.bookkeeping, limits, parts.telemetry)
         parts.retention.start()
         stack.push_async_callback(parts.retention.stop)
 
@@ -256,7 +268,7 @@ async def _drain(parts: Parts) -> None:
 
 
 async def _tell_parked(parts: Parts) -> None:
-    """Say what failed for good, and what waits behind it, if that ends with the process: it counts as settled."""
+    """Say what failed for good, and what waits behind it, if that ends with the process."""
     if parts.bookkeeping.durable:
         return
     queues = [group_queue(one.group, one.topic) for one in parts.readings()]
@@ -270,6 +282,6 @@ async def _tell_parked(parts: Parts) -> None:
     if dead:
         parts.telemetry.warning(
             LogEvent.DRAIN_LOST,
-            f"{dead} dead letters, and {held} messages that wait behind them, are in memory and are lost with this process. "
-            "Pass storage=... with a database to keep them.",
+            f"{dead} dead letters, and {held} messages that wait behind them, are in memory and are lost with this process"
+            f"{_BROKER_KEEPS * (parts.storage is None)}. Pass storage=... with a database to keep them.",
         )

@@ -69,6 +69,8 @@ class Consumer:
         limits: `window`, `poll_seconds`, `lease_seconds` and `drain_seconds` are used.
         telemetry: the app's.
         topics: settings for topics, by name. Default none: they are as they are, or made with the defaults of `Topic`.
+        lasting: the storage is the app's own, where parked messages are kept. Default True; False for books in the memory of an
+            app without storage: the broker then keeps what is parked, and all that comes after it.
         now: the clock of leases; default `leases.clock`, another one in tests.
 
     Raises:
@@ -88,6 +90,7 @@ class Consumer:
         limits: Limits,
         telemetry: Telemetry,
         topics: Mapping[str, Topic] | None = None,
+        lasting: bool = True,
         now: Callable[[], float] = clock,
     ) -> None:
         if subscription.group is None or not subscription.topics:
@@ -106,6 +109,7 @@ class Consumer:
         self._limits = limits
         self._telemetry = telemetry
         self._topics = topics or {}
+        self._lasting = lasting
         self._now = now
         self._consumers: tuple[TopicConsumer, ...] = ()
 
@@ -141,7 +145,9 @@ class Consumer:
         # Made here and not in __init__: events and semaphores belong to the event loop that runs now.
         slots = asyncio.Semaphore(self._subscription.concurrency)
         clashes = Clashes()
-        window = DedupWindow(self.group, self._telemetry, self._limits.inbox_retention_seconds)
+        # Without a storage nobody counts on the inbox: a message that is older than it is no surprise.
+        remembered = self._limits.inbox_retention_seconds if self._lasting else None
+        window = DedupWindow(self.group, self._telemetry, remembered)
         self._consumers = tuple(
             self._on(topic, slots, clashes, window) for topic in self._subscription.topics
         )
@@ -181,4 +187,5 @@ class Consumer:
             limits=self._limits,
             topics=self._topics,
             now=self._now,
+            lasting=self._lasting,
         )

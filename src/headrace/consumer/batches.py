@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from headrace.consumer.fresh import Steadily, count_all
@@ -30,8 +30,9 @@ class Batches:
         work: what the group does with them.
     """
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, parked: Callable[[], None]) -> None:
         self._work = work
+        self._parked = parked
         self._size = work.subscription.batch
         self.alone = 0
         """How many messages, from the next on, are to be handled one by one."""
@@ -98,6 +99,8 @@ class Batches:
         ):
             self._split(lease, len(verdicts), failed)
             return 0
+        if Verdict.HELD in verdicts:
+            self._parked()
         self._size = min(self._size * 2, work.subscription.batch)
         messages = [message for _, message in decoded[: len(verdicts)]]
         count_all(work, list(zip(verdicts, messages, strict=True)))

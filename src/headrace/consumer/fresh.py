@@ -41,10 +41,12 @@ class Fresh:
 
     Args:
         work: what the group does with them.
+        parked: called when a message was stored, before the partition goes on behind it.
     """
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, parked: Callable[[], None]) -> None:
         self._work = work
+        self._parked = parked
 
     async def skip(self, lease: Lease, position: str, count: int, steadily: Steadily) -> None:
         """Pass over messages of types that the group never had a handler for (G14).
@@ -110,20 +112,21 @@ class Fresh:
             if verdict is not Verdict.DUPLICATE:
                 report_dead(work, lease, received.message, error, 0)
             return None
-        seen = Verdict.NEW
+        verdicts = list[Verdict]()
 
         async def begin(transaction: Transaction) -> Sequence[Delivery]:
-            nonlocal seen
-            (seen,) = await transaction.admit(lease, work.group, [work.in_lane(message)])
-            if seen is Verdict.HELD:
+            verdicts[:] = await transaction.admit(lease, work.group, [work.in_lane(message)])
+            if Verdict.HELD in verdicts:
                 transaction.park(lease, work.in_lane(message), state=State.HELD)
             transaction.advance(lease, received.position)
-            return [(event, message)] if seen is Verdict.NEW else []
+            return [(event, message)] if Verdict.NEW in verdicts else []
 
         failed = await steadily(lambda: work.attempt(begin))
         if failed is not None:
             return await self._fail(lease, received, steadily, failed)
-        count_all(work, [(seen, message)])
+        if Verdict.HELD in verdicts:
+            self._parked()
+        count_all(work, [(verdict, message) for verdict in verdicts])
         return None
 
     async def _fail(
@@ -182,6 +185,8 @@ class Fresh:
             return verdict
 
         verdict = await steadily(lambda: in_transaction(work.storage, body))
+        if verdict is not Verdict.DUPLICATE:
+            self._parked()
         if verdict is not Verdict.NEW:
             count(work, verdict, message)
         return verdict

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from headrace.broker import Received
     from headrace.consumer.delivery import Work
+    from headrace.consumer.unsettled import Unsettled
     from headrace.leases import Leases
     from headrace.storage import Lease, Stored
 
@@ -37,6 +38,7 @@ class Lane:
         stopping: set when no further message is to be begun.
         look: called with the seconds after which parked messages are to be looked for.
         idle: called when the lane has nothing more to do.
+        unsettled: is told of what is parked, and of what is handled behind it; it outlives the lane.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Lane:
         *,
         look: Callable[[float], None],
         idle: Callable[[], None],
+        unsettled: Unsettled,
     ) -> None:
         self.lease = lease
         self.fresh: deque[Received] = deque()
@@ -70,8 +73,9 @@ class Lane:
         self._steady = Steady(outage, stopping)
         self._backoff = Backoff()
         self._not_before = 0.0
-        self._from_broker = Fresh(work)
-        self._batches = Batches(work)
+        self.unsettled = unsettled
+        self._from_broker = Fresh(work, self._parked)
+        self._batches = Batches(work, self._parked)
         self._from_storage = Parked(work)
         self.task: asyncio.Task[None] | None = None
 
@@ -131,6 +135,9 @@ class Lane:
             self.task = None
             self._idle()
 
+    def _parked(self) -> None:
+        self.unsettled.parked(self.finished)
+
     def _loop_time(self) -> float:
         return asyncio.get_running_loop().time()
 
@@ -153,6 +160,7 @@ class Lane:
             self._work.telemetry.tracing.received_in.set(self.received_in)
         for _ in range(await self._skip() or await self._together() or await self._alone()):
             self.finished = self.fresh.popleft().position
+            self.unsettled.count += 1
 
     async def _skip(self) -> int:
         """Pass over the messages at the head that the group never had a handler for. Returns how many."""

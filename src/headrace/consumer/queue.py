@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from headrace.backoff import Outage
 from headrace.consumer.lane import Lane
+from headrace.consumer.unsettled import Unsettled
 from headrace.consumer.window import Window
 from headrace.errors import LeaseLost
 from headrace.leases import Leases
@@ -51,6 +52,7 @@ class QueueConsumer:
         self._count = partitions
         self._now = now
         self._lanes: dict[int, Lane] = {}
+        self._unsettled: dict[int, Unsettled] = {}
         self._leases: Leases | None = None
         self._stopping = asyncio.Event()
         self._look_at = 0.0
@@ -200,6 +202,7 @@ class QueueConsumer:
                     self._stopping,
                     look=partial(self._look_in, partition),
                     idle=self._worker.wake,
+                    unsettled=self._unsettled.setdefault(partition, Unsettled()),
                 )
         return ended
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from headrace.backoff import Backoff
 from headrace.broker import Reading
 from headrace.consumer.queue import QueueConsumer
+from headrace.consumer.unsettled import parked_in
 from headrace.consumer.window import Window
-from headrace.errors import BrokerUnavailable, TopicNotFound
+from headrace.errors import BrokerUnavailable, PartitionStands, TopicNotFound
 from headrace.telemetry import LogEvent
 from headrace.topics import ensure_topic
 from headrace.tracing import receive, settle
@@ -32,6 +33,7 @@ class TopicConsumer(QueueConsumer):
         limits: `window`, `poll_seconds` and `lease_seconds` are used.
         topics: settings for topics, by name.
         now: the clock of leases.
+        lasting: what is parked outlives this process.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class TopicConsumer(QueueConsumer):
         limits: Limits,
         topics: Mapping[str, Topic],
         now: Callable[[], float],
+        lasting: bool,
     ) -> None:
         super().__init__(work, owner=owner, limits=limits, partitions=0, now=now)
         self._broker = broker
@@ -51,6 +54,8 @@ class TopicConsumer(QueueConsumer):
         self._read_at = 0.0
         self._settled: dict[int, str] = {}
         self._broker_backoff = Backoff()
+        self._lasting = lasting
+        self._parked_at = 0.0
 
     @property
     def topic(self) -> str:
@@ -97,7 +102,11 @@ class TopicConsumer(QueueConsumer):
             return False
         try:
             await self._settle()
-            lanes = {p: lane for p, lane in self._usable_lanes().items() if not lane.fresh}
+            lanes = {
+                p: lane
+                for p, lane in self._usable_lanes().items()
+                if not lane.fresh and not self._stands(lane)
+            }
             if not lanes:
                 return False
             room = Window(
@@ -131,28 +140,69 @@ class TopicConsumer(QueueConsumer):
         return len(messages) >= limit
 
     async def _settle(self) -> None:
+        if self._loop_time() >= self._parked_at:
+            await self._look_at_unsettled(self._lanes.values())
         news = {
-            p: lane.finished
-            for p, lane in self._lanes.items()
-            if lane.finished is not None and self._settled.get(p) != lane.finished
+            p: position
+            for p, position in self._settles(self._lanes.values()).items()
+            if self._settled.get(p) != position
         }
         if news:
             telemetry = self._work.telemetry
             await settle(self._broker, self._work.group, self.topic, news, telemetry)
             self._settled.update(news)
 
+    def _settles(self, lanes: Iterable[Lane]) -> dict[int, str]:
+        """How far the broker may be told that these are done."""
+        found: dict[int, str] = {}
+        for lane in lanes:
+            position = lane.finished if self._lasting else lane.unsettled.settles(lane.finished)
+            if position is not None:
+                found[lane.lease.partition] = position
+        return found
+
+    async def _look_at_unsettled(self, lanes: Iterable[Lane]) -> None:
+        """Find out of which of these nothing is parked any more."""
+        open_ = {lane.lease.partition: lane.unsettled for lane in lanes if lane.unsettled.open}
+        if self._lasting or not open_:
+            return
+        self._parked_at = self._loop_time() + self._limits.poll_seconds
+        times = {p: unsettled.times for p, unsettled in open_.items()}
+        parked = await parked_in(self._work.storage, self._work.queue, open_)
+        for partition, unsettled in open_.items():
+            if partition not in parked:
+                unsettled.none_left(times[partition])
+
+    def _stands(self, lane: Lane) -> bool:
+        """True if so much was handled behind a message that is parked in memory that the partition takes no more (G9)."""
+        if self._lasting:
+            return False
+        part, unsettled = ("unsettled", lane.lease.partition), lane.unsettled
+        if not unsettled.open or unsettled.count < self._limits.window:
+            self._outage.over(part)
+            return False
+        self._outage.failed(
+            PartitionStands(
+                f"partition {lane.lease.partition} has a message that failed, and the app has no storage to put it aside: "
+                f"{unsettled.count} messages were handled behind it, and the broker was told of none. Redrive or drop the "
+                "dead letter, or pass storage=... to keep such messages apart"
+            ),
+            part,
+        )
+        return True
+
     async def _left(self, lanes: Sequence[Lane]) -> None:
         """Tell the broker how far these came and that they read no more."""
         if not lanes:
             return
         group, partitions = self._work.group, [lane.lease.partition for lane in lanes]
-        finished = {
-            lane.lease.partition: lane.finished for lane in lanes if lane.finished is not None
-        }
         for partition in partitions:
             self._settled.pop(partition, None)
         try:
-            await settle(self._broker, group, self.topic, finished, self._work.telemetry)
+            await self._look_at_unsettled(lanes)
+            await settle(
+                self._broker, group, self.topic, self._settles(lanes), self._work.telemetry
+            )
             await self._broker.release(group, self.topic, partitions)
         except Exception as error:
             self._work.telemetry.info(
