@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, TopicPartition
 from engines import MockKafka
 from engines.kafka_mock import TOPIC_AUTHORIZATION_FAILED
 from headrace.broker import Reading, Topic
-from headrace.drivers.kafka import KafkaBroker
+from headrace.drivers.kafka import KafkaBroker, fetcher
 from headrace.drivers.kafka.fetcher import Fetcher
 from headrace.errors import BrokerUnavailable, ConfigurationError
 from headrace.telemetry import LogEvent
@@ -144,6 +144,37 @@ async def test_a_blocked_loop_slows_fetching() -> None:
                 for each in await broker.read("g", "orders", {0: position}, limit=50):
                     position, seen = each.position, seen + 1
                 await asyncio.sleep(0)
+        await place.close(remove=False)
+
+
+async def test_a_reader_that_stands_still_takes_nothing_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While nobody goes on, the looks for callbacks bring one record at most; then all comes, once and in order (G8, G11)."""
+    monkeypatch.setattr(fetcher, "_IDLE_SECONDS", 0.01)
+    with MockKafka() as cluster:
+        place = Place(cluster.servers)
+        cluster.topic(f"{place.prefix}orders", partitions=1)
+        broker = await ready(place, buffer_bytes=256 * 1024)
+        for _ in range(40):
+            assert not await broker.publish([message(data=bytes(10_000)) for _ in range(10)])
+        await read(broker, 6, {0: None})
+        (feed,) = broker._readers["g"]._feeds.values()
+        await asyncio.sleep(0.5)
+        before = feed.size
+        await asyncio.sleep(0.5)
+        assert feed.size == before
+        position: str | None = None
+        found: list[str] = []
+        async with asyncio.timeout(20):
+            while len(found) < 400:
+                found += [
+                    each.position
+                    for each in await broker.read("g", "orders", {0: position}, limit=5)
+                ]
+                position = found[-1] if found else None
+                await asyncio.sleep(0.002)
+        assert found == [str(number) for number in range(400)]
         await place.close(remove=False)
 
 

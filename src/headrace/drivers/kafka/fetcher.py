@@ -59,6 +59,9 @@ class Fetcher:
         # Counts that only grow, one written by the thread and one by the loop, need no lock.
         self._told_bytes = 0
         self._taken_bytes = 0
+        self._paused: set[Place] = set()
+        # Those that wait only because no records were wanted for a while.
+        self._stopped: set[Place] = set()
         self._generations: dict[Place, int] = {}
         self._committing: dict[Place, asyncio.Future[bool]] = {}
         self._ended = asyncio.Event()
@@ -105,11 +108,11 @@ class Fetcher:
 
     def pause(self, place: Place) -> None:
         """Fetch no more of this one for now: its buffer is full while others are not."""
-        self._order(lambda consumer: consumer.pause([TopicPartition(*place)]))
+        self._order(lambda consumer: self._pause(consumer, place))
 
     def resume(self, place: Place) -> None:
         """Fetch this one again."""
-        self._order(lambda consumer: consumer.resume([TopicPartition(*place)]))
+        self._order(lambda consumer: self._resume(consumer, place))
 
     def hold(self, holding: bool) -> None:
         """Take nothing at all while every buffer is full; the library then stops fetching by itself."""
@@ -208,6 +211,9 @@ class Fetcher:
                 return
         records: list[Record] = []
         try:
+            if busy and self._stopped:
+                consumer.resume([TopicPartition(*p) for p in self._stopped - self._paused])
+                self._stopped.clear()
             first = consumer.poll(_POLL_SECONDS if busy else 0.0)
             if first is None:
                 return
@@ -215,6 +221,9 @@ class Fetcher:
             if busy:
                 # Whatever is there already, without waiting for more.
                 records += consumer.consume(_MOST_RECORDS, 0.0)
+            elif not self._committing:
+                # Not while it looks often: a pause throws away what the library has fetched, and a commit is over soon.
+                self._stop(consumer, first)
         except KafkaException as error:
             self._warn(error)
         if records:
@@ -231,8 +240,26 @@ class Fetcher:
             self._taken_bytes += size
             self._woken.set()
 
+    def _pause(self, consumer: Consumer, place: Place) -> None:
+        self._paused.add(place)
+        consumer.pause([TopicPartition(*place)])
+
+    def _resume(self, consumer: Consumer, place: Place) -> None:
+        self._paused.discard(place)
+        consumer.resume([TopicPartition(*place)])
+
+    def _stop(self, consumer: Consumer, record: Record) -> None:
+        # A look for callbacks takes a record with it, each second for as long as nobody goes on: it is to be the last one.
+        place = (record.topic() or "", record.partition() or 0)
+        if record.error() is None and place in self._generations:
+            self._stopped.add(place)
+            consumer.pause([TopicPartition(*place)])
+
     def _begin(self, consumer: Consumer, place: Place, offset: int | None, generation: int) -> None:
         partition = TopicPartition(*place, offset=OFFSET_STORED if offset is None else offset)
+        if place in self._stopped - self._paused:
+            consumer.resume([TopicPartition(*place)])
+        self._stopped.discard(place)
         if place in self._generations:
             consumer.incremental_unassign([TopicPartition(*place)])
         # A new object each time: what was fetched before keeps the generations that it was fetched under.
@@ -242,6 +269,8 @@ class Fetcher:
     def _end(self, consumer: Consumer, places: Sequence[Place]) -> None:
         ending = [place for place in places if place in self._generations]
         self._generations = {p: g for p, g in self._generations.items() if p not in ending}
+        self._paused.difference_update(places)
+        self._stopped.difference_update(places)
         if ending:
             partitions = [TopicPartition(*place) for place in ending]
             # The library remembers a pause beyond the assignment: whoever takes the partition again would wait for ever.
