@@ -124,7 +124,7 @@ async def test_a_partition_stands_still_behind_a_window_of_messages_and_says_so(
         for number in range(4 * WINDOW):
             await app.send(Put("good", (number,)))
         async with asyncio.timeout(10):
-            while not (await paused_by(app)).startswith("PartitionStands"):
+            while not (await paused_by(app)).startswith("PartitionStands"):  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         await asyncio.sleep(0.1)
         assert WINDOW <= len(handled) <= 2 * WINDOW
