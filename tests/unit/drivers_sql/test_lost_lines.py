@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import fcntl
+import os
+import resource
+import select
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, cast
 
 import asyncpg
 import pytest
 from sqlalchemy import String, column, text
 
 from headrace.drivers.sql import SqlStorage
-from headrace.drivers.sql.postgresql.lines import AsyncpgLine
+from headrace.drivers.sql.postgresql.lines import AsyncpgLine, PsycopgLine
 from headrace.drivers.sql.steps import Call, CommitFailed, InDoubt, Step
 from headrace.errors import StorageUnavailable
 from tests.conformance import postgres
@@ -100,6 +106,54 @@ async def test_a_line_survives_the_errors_of_statements() -> None:
         await line.perform([Call("INSERT", ())], commit=False)
     await line.end()
     assert line.whole
+
+
+class Socket:
+    """psycopg's connection as far as it is a socket."""
+
+    closed = False
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self.descriptor
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """A limit of open files at which descriptors have four digits; the usual one is 1024."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 2048), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("many_files")
+@pytest.mark.parametrize("least", [3, 1024], ids=["few-files", "many-files"])
+def test_an_idle_line_is_whole_until_there_is_something_to_read(least: int) -> None:
+    """Also in a process with so many open files that `select` takes no more: each unit would open a connection anew."""
+    ours, servers = socket.socketpair()
+    with ours, servers:
+        descriptor = fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD, least)
+        try:
+            line = PsycopgLine(cast("Any", Socket(descriptor)), alone=False)
+            assert line.whole
+            servers.close()
+            assert not line.whole
+        finally:
+            os.close(descriptor)
+
+
+def test_an_idle_line_is_looked_at_without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has `select` only."""
+    monkeypatch.delattr(select, "poll")
+    ours, servers = socket.socketpair()
+    with ours, servers:
+        line = PsycopgLine(cast("Any", Socket(ours.fileno())), alone=False)
+        assert line.whole
+        servers.close()
+        assert not line.whole
 
 
 @pytest.fixture(params=["asyncpg", "psycopg"])

@@ -308,7 +308,7 @@ class PsycopgLine(ServerLine):
     @property
     def whole(self) -> bool:
         """See `Line`. psycopg does not watch the socket: an idle one that has something to read has been closed."""
-        return super().whole and not select.select((self._raw.fileno(),), (), (), 0)[0]
+        return super().whole and not _readable(self._raw.fileno())
 
     @property
     def _closed(self) -> bool:
@@ -333,6 +333,16 @@ class PsycopgLine(ServerLine):
             await cursor.execute(text, cast("Values", call.parameters))
         rows = await cursor.fetchall() if call.returns and not call.many else ()
         return Outcome(rows, cursor.rowcount)
+
+
+def _readable(descriptor: int) -> bool:
+    """True if there is something to read, the end of the connection included; does not wait."""
+    # `select` takes no descriptor from 1024 on; Windows has nothing else, and numbers them otherwise.
+    if not hasattr(select, "poll"):
+        return bool(select.select((descriptor,), (), (), 0)[0])
+    watch = select.poll()
+    watch.register(descriptor, select.POLLIN)
+    return bool(watch.poll(0))
 
 
 def _alone(calls: Sequence[Call], *, commit: bool, reads: bool) -> bool:
