@@ -45,6 +45,7 @@ message is a transaction of the handler's own.
 _BACKLOGS = """### Backlogs
 
 What a message costs one relay on PostgreSQL while so many are in the outbox, from the first call of `publish` to the next.
+Before each of them the table has a `VACUUM (ANALYZE)` and the server a `CHECKPOINT`, for what the filling leaves it to do.
 """
 
 

@@ -33,7 +33,7 @@ class Work:
     consumed: Mapping[int, int] = field(
         default_factory=lambda: {0: 500, 1: 500, 100: 4_000, 500: 8_000}
     )
-    backlogs: Sequence[int] = (1_000, 100_000, 1_000_000)
+    backlogs: Sequence[int] = (5_000, 100_000, 1_000_000)
     shared: int = 40_000
     memory: Sequence[int] = (50_000, 200_000, 400_000, 600_000, 800_000, 1_000_000)
 
@@ -43,7 +43,7 @@ QUICK = Work(
     calls=20,
     relayed=2_000,
     consumed={0: 50, 1: 50, 100: 1_000, 500: 2_000},
-    backlogs=(1_000, 10_000),
+    backlogs=(5_000, 20_000),
     shared=5_000,
     memory=(2_000, 5_000),
 )
