@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final, cast
 
 import msgspec
+from msgspec import Struct, field
 
 from headrace.errors import EnvelopeError
 from headrace.ids import new_id, now
@@ -32,8 +32,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True):
     """The CloudEvents attributes of one request or event. Names are those of the standard.
 
     Args:
@@ -72,8 +71,7 @@ class Envelope:
         return self.extensions
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """A notification ready for the wire, or just read from it: where it goes, its attributes, its body as bytes.
 
     Args:

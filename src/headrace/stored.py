@@ -96,8 +96,7 @@ class Failure:
     traceback: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """One message of a queue as storage keeps it.
 
     Args:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from msgspec import structs
+
 from headrace.broker import Broker, BrokerGuarantees, Reading, Received, Rejected, Topic
 from headrace.drivers.memory import MemoryBroker
 from headrace.envelope import Message
@@ -90,7 +92,9 @@ class KeysDoNotCount(Faithful):
 @fails("a_batch_goes_to_several_topics")
 class OneTopicABatch(Faithful):
     async def publish(self, messages: Sequence[Message]) -> Sequence[Rejected]:
-        return await super().publish([replace(each, topic=messages[0].topic) for each in messages])
+        return await super().publish(
+            [structs.replace(each, topic=messages[0].topic) for each in messages]
+        )
 
 
 @fails("nothing_is_published_for_nothing")
@@ -153,7 +157,10 @@ class ReadingWaits(Faithful):
 @fails("messages_are_kept_byte_for_byte")
 class LosesMetadata(Faithful):
     async def publish(self, messages: Sequence[Message]) -> Sequence[Rejected]:
-        bare = [replace(each, envelope=replace(each.envelope, extensions={})) for each in messages]
+        bare = [
+            structs.replace(each, envelope=structs.replace(each.envelope, extensions={}))
+            for each in messages
+        ]
         return await super().publish(bare)
 
 

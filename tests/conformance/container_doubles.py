@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import ClassVar, cast
 
+from msgspec import structs
+
 from headrace.container import Container, Lifetime, RunningUnit, Scope
 from headrace.container.dishka import DishkaContainer
 from headrace.testing.conformance import ContainerKit, Recipe
@@ -93,7 +95,7 @@ class LastUnit(Faithful):
 
     def scope(self, unit: RunningUnit) -> Scope:
         given = cast("Unit", unit)
-        return super().scope(replace(given, envelope=replace(given.envelope, id="9")))
+        return super().scope(replace(given, envelope=structs.replace(given.envelope, id="9")))
 
 
 @fails("a_scope_has_the_context_of_its_unit")

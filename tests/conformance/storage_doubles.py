@@ -427,7 +427,7 @@ class KeepsText(Faithful):
 
 
 def _as_text(message: Message) -> Message:
-    return replace(message, data=message.data.decode(errors="replace").encode())
+    return structs.replace(message, data=message.data.decode(errors="replace").encode())
 
 
 @fails("the_backlog_of_the_outbox", "the_backlog_of_a_group")
@@ -486,7 +486,10 @@ class IgnoresTheSource(Faithful):
         async def admit(
             self, lease: Lease, group: str, messages: Sequence[Message]
         ) -> Sequence[Verdict]:
-            same = [replace(m, envelope=replace(m.envelope, source="")) for m in messages]
+            same = [
+                structs.replace(m, envelope=structs.replace(m.envelope, source=""))
+                for m in messages
+            ]
             return await super().admit(lease, group, same)
 
 
@@ -726,7 +729,7 @@ class ReparksWithoutAStory(Faithful):
 class ReparksWhatIsGone(Faithful):
     async def repark(self, lease: Lease, stored: Stored, **options: Any) -> None:
         if stored.position not in self.database.rows:
-            self.database.insert([replace(stored, state=State.READY)])
+            self.database.insert([structs.replace(stored, state=State.READY)])
         await super().repark(lease, stored, **options)
 
 
@@ -1076,7 +1079,7 @@ class RewritesAnything(Faithful):
         row = self.database.rows.get(position)
         if row is None:
             return False
-        row.message = replace(row.message, data=data)
+        row.message = structs.replace(row.message, data=data)
         return True
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from headrace.dead_letters import PAGE, DeadLetter, DeadLetters
 from headrace.errors import ConfigurationError, DecodeError
@@ -218,7 +219,7 @@ async def test_what_is_no_dead_letter_is_left_alone(office: Office) -> None:
     assert await office.letters.drop(letter.position, reason="too late") == 0
     (row,) = office.storage.rows(letter.queue)
     assert number(row.message) == 0
-    assert replace(row, failure=None).state is State.READY
+    assert structs.replace(row, failure=None).state is State.READY
     assert office.telemetry.counts[Count.DROPPED] == 0
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from headrace import (
     Command,
@@ -163,9 +163,9 @@ async def test_a_group_that_has_no_handler_for_the_type_passes_over_it() -> None
         assert storage is not None
         assert isinstance(broker, MemoryBroker)
         (received,) = await broker.search("orders")
-        other = replace(
+        other = structs.replace(
             received.message,
-            envelope=replace(received.message.envelope, id="other", type="shop.refused.v1"),
+            envelope=structs.replace(received.message.envelope, id="other", type="shop.refused.v1"),
         )
         await broker.publish([other])
         (life,) = (await explain(app, "other")).messages

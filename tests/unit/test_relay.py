@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from headrace.broker import BrokerGuarantees, Reading, Rejected, Topic
 from headrace.envelope import Message
@@ -152,7 +152,9 @@ async def test_what_is_taken_later_stays_and_starves_nobody(
     """A message that the broker cannot take for now stays, unburnt; its topic pauses while others flow (G5, G6, G13)."""
     one.broker.__class__ = AwayFor
     await one.broker.declare([Topic("other", 1)])
-    await one.commit(message(1, "a"), message(2, "a"), replace(message(3, "a"), topic="other"))
+    await one.commit(
+        message(1, "a"), message(2, "a"), structs.replace(message(3, "a"), topic="other")
+    )
     relay = one.relay()
     relay.start()
     await until(lambda: one.broker.published == [3])

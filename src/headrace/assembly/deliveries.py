@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from headrace.bindings import Binding
 from headrace.broker import stable_hash
@@ -152,14 +152,16 @@ class Deliveries:
         self._worker.start()
         self._unlisten = self._storage.listen(self.queue, self._worker.wake)
 
-    async def stop(self) -> None:
-        """Begin no more, let the running ones end within `Limits.drain_seconds`; the rest stays stored (G10)."""
+    async def stop(self, drain_seconds: float) -> None:
+        """Begin no more, let the running ones end within `drain_seconds`; the rest stays stored (G10)."""
         worker, self._worker = self._worker, None
         self._unlisten()
-        if worker is not None:
-            await worker.stop(self._limits.drain_seconds)
-        self._runners.clear()
-        self._found.clear()
+        try:
+            if worker is not None:
+                await worker.stop(drain_seconds)
+        finally:
+            self._runners.clear()
+            self._found.clear()
 
     def wake(self) -> None:
         """Hint that a delivery was redriven or dropped."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -133,7 +132,7 @@ def _failure(
 def _envelope(redaction: Redaction, envelope: Envelope) -> Envelope:
     """The attributes of the envelope without a key that is hidden."""
     kind = envelope.type
-    return dataclasses.replace(
+    return replace(
         envelope,
         subject=redaction.key(kind, envelope.subject),
         partitionkey=redaction.key(kind, envelope.partitionkey),

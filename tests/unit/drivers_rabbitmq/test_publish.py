@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import aiormq
 import pytest
+from msgspec import structs
 
 from headrace.broker import Reading, Topic, partition_of
 from headrace.drivers.rabbitmq import RabbitBroker
@@ -82,7 +82,9 @@ async def test_attributes_that_fit_no_frame_are_refused(place: Place) -> None:
     """A key or an id that the protocol has no room for is rejected for good, and ends nobody's connection (G6)."""
     broker = await started(place)
     sent = [message("a", b"1"), message("k" * 200_000), message("b", b"3"), message("c", b"4")]
-    sent[3] = replace(sent[3], envelope=replace(sent[3].envelope, datacontenttype="x" * 300))
+    sent[3] = structs.replace(
+        sent[3], envelope=structs.replace(sent[3].envelope, datacontenttype="x" * 300)
+    )
     rejected = await broker.publish(sent)
     assert [(one.index, one.final) for one in rejected] == [(1, True), (3, True)]
     assert "frame" in rejected[0].reason

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -66,7 +66,10 @@ async def test_any_text_is_enqueued_as_it_is(storage: SqlStorage) -> None:
     for one in sent:
         assert await put(storage, one) == 1
     rows = (await storage.ready(OUTBOX, range(4), limit=20))[1:]
-    found = [replace(r.message, envelope=replace(r.message.envelope, sequence=None)) for r in rows]
+    found = [
+        structs.replace(r.message, envelope=structs.replace(r.message.envelope, sequence=None))
+        for r in rows
+    ]
     assert found == sent
 
 

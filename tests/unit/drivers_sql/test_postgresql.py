@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import replace
 
 import asyncpg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from msgspec import structs
 from sqlalchemy import Connection, String, column, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
@@ -610,8 +610,8 @@ async def test_any_text_is_enqueued_as_it_is(
     rows = await storage.ready(OUTBOX, range(4), limit=9)
     (row,) = rows
     # What is read carries its place in the outbox besides.
-    numbered = replace(sent.envelope, sequence=row.message.envelope.sequence)
-    assert row.message == replace(sent, envelope=numbered)
+    numbered = structs.replace(sent.envelope, sequence=row.message.envelope.sequence)
+    assert row.message == structs.replace(sent, envelope=numbered)
     assert await names(storage) == (["a"] if kind == "with a write" else [])
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
@@ -56,7 +56,10 @@ async def test_publishers_of_the_same_partitions_wait_without_a_deadlock(
     async def publish(number: int) -> None:
         for n in range(10):
             mixed = [
-                replace(one, envelope=replace(one.envelope, id=f"{one.envelope.id}-{number}-{n}"))
+                structs.replace(
+                    one,
+                    envelope=structs.replace(one.envelope, id=f"{one.envelope.id}-{number}-{n}"),
+                )
                 for one in batch
             ]
             await broker.publish(mixed[::-1] if number % 2 else mixed)

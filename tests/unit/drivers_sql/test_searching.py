@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from headrace.broker import SearchableLog, Topic
 from headrace.drivers.memory import MemoryBroker
@@ -44,8 +44,8 @@ async def broker(request: pytest.FixtureRequest, url: str) -> AsyncIterator[Sear
 
 def of(number: int, key: str | None, correlation: str) -> Message:
     made = message(topic="orders", key=key)
-    envelope = replace(made.envelope, id=f"id-{number}", correlationid=correlation)
-    return replace(made, envelope=envelope)
+    envelope = structs.replace(made.envelope, id=f"id-{number}", correlationid=correlation)
+    return structs.replace(made, envelope=envelope)
 
 
 async def test_messages_are_found_by_id_by_key_and_by_request(broker: Searched) -> None:

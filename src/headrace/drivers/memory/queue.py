@@ -6,7 +6,9 @@ import heapq
 import itertools
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from headrace.envelope import Message, sequence_of
 from headrace.storage import Backlog, Failure, State, Stored

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from headrace.broker import partition_of
 from headrace.drivers.memory.database import InboxKey, MemoryDatabase, Session
@@ -149,7 +152,7 @@ class MemoryTransaction:
         """See `Transaction.savepoint`."""
         self._open("begin a savepoint")
         self._touched = True
-        point = MemorySavepoint(self, replace(self._staged))
+        point = MemorySavepoint(self, copy(self._staged))
         self._savepoints.append(point)
         return point
 
