@@ -8,6 +8,7 @@ Source: C. Gray, D. Cheriton, "Leases: an efficient fault-tolerant mechanism for
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -108,14 +109,21 @@ class Leases:
 
     async def stop(self) -> None:
         """Give back all partitions, except those in which somebody still works: these run out by themselves."""
-        # A heartbeat that is cut may have taken partitions of which nobody here would know.
-        await self._worker.stop(self._seconds)
+        try:
+            # A heartbeat that is cut may have taken partitions of which nobody here would know.
+            await self._worker.stop(self._seconds)
+        finally:
+            await self._give_back()
+
+    async def _give_back(self) -> None:
         given = [lease for lease in self._held.values() if not self._working[lease.partition]]
         self._held.clear()
         self._leaving.clear()
         self._lapsed.clear()
         try:
-            await self._storage.release(self._queue, self._owner, given, leaving=True)
+            # No longer than it takes them to run out.
+            async with asyncio.timeout(self._seconds):
+                await self._storage.release(self._queue, self._owner, given, leaving=True)
         except Exception as error:
             self._telemetry.warning(
                 LogEvent.NOT_GIVEN_BACK,

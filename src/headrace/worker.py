@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.backoff import Backoff
 from headrace.errors import (
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from headrace.storage import Storage
 
 T = TypeVar("T")
+
+CANCEL_SECONDS = 5.0
+"""How long a cancelled handler may take to end before its partition is left to run out: a COMMIT under way is not cut."""
+
+AT_ONCE_SECONDS = 0.1
+"""The drain of parts whose app's stop was cancelled before it came to them: what rests needs a moment to end."""
 
 
 def infrastructure(storage: Storage, error: BaseException) -> bool:
@@ -108,6 +114,8 @@ class Worker:
     async def stop(self, drain_seconds: float) -> bool:
         """Begin no further step, let the running one end within `drain_seconds`, else cancel it.
 
+        Cancelled, it cancels the running step at once, and lets the cancellation go on when that has ended.
+
         Returns:
             False if it had to be cancelled.
         """
@@ -116,10 +124,16 @@ class Worker:
             return True
         self._stopping.set()
         self.wake()
-        _, late = await asyncio.wait({task}, timeout=drain_seconds)
-        if late:
+        try:
+            await asyncio.wait({task}, timeout=drain_seconds)
+        except asyncio.CancelledError:
+            # Nobody else knows of the task: left alone, it would go on for ever.
             task.cancel()
-            await asyncio.wait({task})
+            await asyncio.wait({task}, timeout=CANCEL_SECONDS)
+            raise
+        if late := not task.done():
+            task.cancel()
+            await ended({task}, None)
         return not late
 
     async def _run(self, woken: asyncio.Event, stopping: asyncio.Event) -> None:
@@ -202,3 +216,37 @@ async def pause(until: asyncio.Event, seconds: float) -> None:
             await until.wait()
     except TimeoutError:
         pass
+
+
+async def ended(tasks: Collection[asyncio.Task[None]], seconds: float | None) -> None:
+    """Wait until tasks that were cancelled have ended, at most so long; None: as long as it takes.
+
+    Whoever cancels the wait waits for them too, at most `CANCEL_SECONDS`: a COMMIT may be under way, and what it needs is
+    closed next.
+    """
+    try:
+        await asyncio.wait(tasks, timeout=seconds)
+    except asyncio.CancelledError:
+        await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+        raise
+
+
+async def side_by_side(stops: Collection[Coroutine[Any, Any, None]]) -> None:
+    """Run stops at the same time until all have ended, whatever becomes of one; then raise the first error.
+
+    `asyncio.gather` leaves the others to themselves after an error, and a cancellation that comes at once keeps them from
+    even beginning: here each has begun before it is cancelled.
+    """
+    tasks = [asyncio.ensure_future(stop) for stop in stops]
+    interrupted: asyncio.CancelledError | None = None
+    while running := [task for task in tasks if not task.done()]:
+        try:
+            await asyncio.wait(running)
+        except asyncio.CancelledError as error:
+            interrupted = error
+            for task in running:
+                task.cancel()
+    if interrupted is not None:
+        raise interrupted
+    for task in tasks:
+        task.result()

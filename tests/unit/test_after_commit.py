@@ -212,7 +212,7 @@ async def test_a_stop_goes_on_without_a_handler_that_swallows_its_cancellation(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """G10, G13: the stop ends within its deadline all the same, and says who did not."""
-    monkeypatch.setattr("headrace.consumer.queue.CANCEL_SECONDS", 0.02)
+    monkeypatch.setattr("headrace.assembly.after_commit.CANCEL_SECONDS", 0.02)
     gate, done = Gate(), asyncio.Event()
 
     async def stubborn(event: Joined) -> None:

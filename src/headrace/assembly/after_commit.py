@@ -13,7 +13,7 @@ from headrace.runners import EventRunner
 from headrace.signatures import stable_name
 from headrace.telemetry import Count, LogEvent, Telemetry, about
 from headrace.unit_of_work import current_unit
-from headrace.worker import cancelled
+from headrace.worker import CANCEL_SECONDS, cancelled, ended
 
 CONCURRENCY = 16
 """Handlers that run at a time; more wait, so that a burst does not take all connections."""
@@ -56,28 +56,37 @@ class AfterCommit:
         """Wait for the handlers under way, and those that they cause, at most so long, then cancel the rest."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + timeout_seconds
-        while self._tasks and clock() < deadline:
-            await asyncio.wait(self._tasks, timeout=deadline - clock())
-        if late := list(self._tasks):
-            for task in late:
-                task.cancel()
-            self._telemetry.count(Count.AFTER_COMMIT_FAILED, len(late))
-            self._telemetry.count(Count.DRAIN_CUT)
-            self._telemetry.warning(
-                LogEvent.DRAIN_CUT, f"{len(late)} after-commit handlers were cancelled by the stop"
-            )
-            # Here: `import headrace` stays quick.
-            from headrace.consumer.queue import CANCEL_SECONDS
+        try:
+            while self._tasks and clock() < deadline:
+                await asyncio.wait(self._tasks, timeout=deadline - clock())
+        finally:
+            # Also when the stop is cancelled: nobody else knows of these tasks.
+            try:
+                await self._cut()
+            finally:
+                self._gate = None
+                self._runners.clear()
 
-            _, stuck = await asyncio.wait(late, timeout=CANCEL_SECONDS)
-            if stuck:
+    async def _cut(self) -> None:
+        late = list(self._tasks)
+        if not late:
+            return
+        for task in late:
+            task.cancel()
+        self._telemetry.count(Count.AFTER_COMMIT_FAILED, len(late))
+        self._telemetry.count(Count.DRAIN_CUT)
+        self._telemetry.warning(
+            LogEvent.DRAIN_CUT, f"{len(late)} after-commit handlers were cancelled by the stop"
+        )
+        try:
+            await ended(late, CANCEL_SECONDS)
+        finally:
+            if stuck := [task for task in late if not task.done()]:
                 self._telemetry.error(
                     LogEvent.DRAIN_STUCK,
                     f"{len(stuck)} after-commit handlers went on {CANCEL_SECONDS:g} seconds after they were cancelled; the stop "
                     "does not wait for them. Let handlers pass CancelledError on.",
                 )
-        self._gate = None
-        self._runners.clear()
 
     @property
     def running(self) -> int:

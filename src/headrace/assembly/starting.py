@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from headrace.assembly.parts import OUTBOX_PARTITIONS, Parts
@@ -20,7 +21,9 @@ from headrace.retention import Retention
 from headrace.runners import EventRunner
 from headrace.storage import Storage, Transaction, group_queue, outbox_queue
 from headrace.telemetry import Count, LogEvent, Telemetry
+from headrace.text import said_by
 from headrace.watching import everything, failures, sends
+from headrace.worker import AT_ONCE_SECONDS, side_by_side
 
 if TYPE_CHECKING:
     from headrace.assembly.groups import Group
@@ -57,7 +60,7 @@ async def start(parts: Parts, probe: Probe, stack: AsyncExitStack, owner: str) -
         await _start_relay(parts, broker, stack, owner)
         await _start_consumers(parts, broker, stack, owner)
     if parts.deliveries is not None and "consume" in parts.settings.roles:
-        stack.push_async_callback(parts.deliveries.stop)
+        _push(stack, parts, parts.deliveries.stop)
         await parts.deliveries.start(owner)
     if parts.watch is not None:
         parts.watch.start()
@@ -65,6 +68,16 @@ async def start(parts: Parts, probe: Probe, stack: AsyncExitStack, owner: str) -
     if parts.storage is not None:
         _start_telling(parts, parts.storage, stack, owner)
     stack.push_async_callback(_drain, parts)
+
+
+def _push(stack: AsyncExitStack, parts: Parts, stop: Callable[[float], Awaitable[None]]) -> None:
+    """Stop with the seconds to drain within: hardly any after a cancellation, which is to go on soon."""
+
+    async def end(kind: type[BaseException] | None, *_: object) -> None:
+        cut = kind is not None and issubclass(kind, asyncio.CancelledError)
+        await stop(AT_ONCE_SECONDS if cut else parts.settings.limits.drain_seconds)
+
+    stack.push_async_exit(end)
 
 
 async def _start_storage(parts: Parts, stack: AsyncExitStack) -> None:
@@ -157,20 +170,20 @@ async def _start_relay(parts: Parts, broker: Broker, stack: AsyncExitStack, owne
         telemetry=parts.telemetry,
     )
     parts.relay.start()
-    stack.push_async_callback(_stop_relay, parts)
+    _push(stack, parts, partial(_stop_relay, parts))
     stack.callback(parts.storage.listen(outbox_queue(parts.settings.name), parts.relay.wake))
 
 
-async def _stop_relay(parts: Parts) -> None:
+async def _stop_relay(parts: Parts, drain_seconds: float) -> None:
     relay, parts.relay = parts.relay, None
     if relay is not None:
-        await relay.stop()
+        await relay.stop(drain_seconds)
 
 
 async def _start_consumers(parts: Parts, broker: Broker, stack: AsyncExitStack, owner: str) -> None:
     if "consume" not in parts.settings.roles:
         return
-    stack.push_async_callback(_stop_consumers, parts)
+    _push(stack, parts, partial(_stop_consumers, parts))
     from headrace.consumer import Consumer  # here, so that `import headrace` stays quick
 
     for group in parts.groups:
@@ -199,9 +212,9 @@ async def _start_consumers(parts: Parts, broker: Broker, stack: AsyncExitStack, 
         stack.push_async_callback(parts.retention.stop)
 
 
-async def _stop_consumers(parts: Parts) -> None:
+async def _stop_consumers(parts: Parts, drain_seconds: float) -> None:
     consumers, parts.consumers = parts.consumers, []
-    await asyncio.gather(*(consumer.stop() for consumer in consumers))
+    await side_by_side([consumer.stop(drain_seconds) for consumer in consumers])
 
 
 async def _deliver(parts: Parts, group: Group) -> Deliver:
@@ -250,9 +263,14 @@ async def _drain(parts: Parts) -> None:
     def left() -> float:
         return max(0.0, deadline - clock())
 
-    if not await parts.mediator.drain(left()):
-        parts.telemetry.count(Count.DRAIN_CUT)
-    await parts.after_commit.drain(left())
+    seconds = 0.0
+    try:
+        if not await parts.mediator.drain(left()):
+            parts.telemetry.count(Count.DRAIN_CUT)
+        seconds = left()
+    finally:
+        # At once if the stop is cancelled meanwhile, but not left running.
+        await parts.after_commit.drain(seconds)
     lasting = parts.bookkeeping.durable and (
         parts.broker is None or parts.broker.guarantees.durable
     )
@@ -264,6 +282,12 @@ async def _drain(parts: Parts) -> None:
         await settle(parts, left())
     except DrainTimeout as error:
         parts.telemetry.warning(LogEvent.DRAIN_LOST, f"{error} It was in memory and is lost.")
+    except Exception as error:
+        # A server that does not answer is no reason to end the stop as failed.
+        parts.telemetry.warning(
+            LogEvent.DRAIN_LOST,
+            f"the stop could not wait for what is left ({type(error).__name__}: {said_by(error)}). What was in memory is lost.",
+        )
     await _tell_parked(parts)
 
 

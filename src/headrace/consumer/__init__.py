@@ -20,6 +20,7 @@ from headrace.leases import clock
 from headrace.storage import group_queue
 from headrace.text import said_by
 from headrace.tracing import system_of
+from headrace.worker import side_by_side
 
 if TYPE_CHECKING:
     from headrace.broker import Broker, Topic
@@ -154,13 +155,18 @@ class Consumer:
         for one in self._consumers:
             one.start()
 
-    async def stop(self) -> None:
+    async def stop(self, drain_seconds: float | None = None) -> None:
         """Begin no further message, let the running ones end within `drain_seconds`, then cancel the rest (G10).
 
-        What was cancelled is rolled back and redelivered, without an attempt counted.
+        What was cancelled is rolled back and redelivered, without an attempt counted. A stop that is itself cancelled cancels
+        them at once, and ends when they have ended.
+
+        Args:
+            drain_seconds: default that of the limits.
         """
+        seconds = self._limits.drain_seconds if drain_seconds is None else drain_seconds
         consumers, self._consumers = self._consumers, ()
-        await asyncio.gather(*(one.stop(self._limits.drain_seconds) for one in consumers))
+        await side_by_side([one.stop(seconds) for one in consumers])
 
     def _on(
         self, topic: str, slots: asyncio.Semaphore, clashes: Clashes, window: DedupWindow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,11 @@ from headrace.consumer.window import Window
 from headrace.errors import LeaseLost
 from headrace.leases import Leases
 from headrace.telemetry import Count, LogEvent
-from headrace.worker import Worker, infrastructure
+from headrace.worker import CANCEL_SECONDS, Worker, ended, infrastructure
 
 if TYPE_CHECKING:
     from headrace.consumer.delivery import Work
     from headrace.limits import Limits
-
-CANCEL_SECONDS = 5.0
-"""How long a cancelled handler may take to end before its partition is left to run out: a COMMIT under way is not cut."""
 
 
 class QueueConsumer:
@@ -105,22 +103,29 @@ class QueueConsumer:
         self._worker.start()
 
     async def stop(self, drain_seconds: float) -> None:
-        """Begin no further message, let the running ones end within `drain_seconds`, give the partitions back (G10)."""
-        deadline = asyncio.get_running_loop().time() + drain_seconds
-        self._stopping.set()
-        await self._worker.stop(drain_seconds)
-        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
-        await self._drain(tasks, deadline - asyncio.get_running_loop().time())
-        await self._left(tuple(self._lanes.values()))
-        if self._leases is not None:
-            await self._leases.stop()
-            self._leases = None
-        self._lanes.clear()
+        """Begin no further message, let the running ones end within `drain_seconds`, give the partitions back (G10).
 
-    async def _drain(self, tasks: Sequence[asyncio.Task[None]], seconds: float) -> None:
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks, timeout=max(seconds, 0.0))
+        Cancelled, it waits no longer for the running ones and cancels them; the partitions are given back all the same.
+        """
+        deadline = self._loop_time() + drain_seconds
+        self._stopping.set()
+        async with AsyncExitStack() as stack:
+            # From the last one up, and each whatever becomes of the others: a cancelled stop leaves no task behind.
+            stack.callback(self._lanes.clear)
+            stack.push_async_callback(self._give_back)
+            stack.push_async_callback(self._leave)
+            stack.push_async_callback(self._cut)
+            await self._worker.stop(drain_seconds)
+            if running := self._running():
+                await asyncio.wait(running, timeout=max(deadline - self._loop_time(), 0.0))
+
+    def _running(self) -> list[asyncio.Task[None]]:
+        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
+        return [task for task in tasks if not task.done()]
+
+    async def _cut(self) -> None:
+        """Cancel what still runs, once: a second cancellation would cut the wait for its COMMIT."""
+        late = self._running()
         if not late:
             return
         for task in late:
@@ -133,15 +138,25 @@ class QueueConsumer:
             group=self._work.group,
             topic=self._work.topic,
         )
-        _, stuck = await asyncio.wait(late, timeout=CANCEL_SECONDS)
-        if stuck:
-            self._work.telemetry.error(
-                LogEvent.DRAIN_STUCK,
-                f"{self._work.title}: {len(stuck)} handlers went on {CANCEL_SECONDS:g} seconds after they were cancelled; their "
-                "partitions are not given back and run out. Let handlers pass CancelledError on.",
-                group=self._work.group,
-                topic=self._work.topic,
-            )
+        try:
+            await ended(late, CANCEL_SECONDS)
+        finally:
+            if stuck := [task for task in late if not task.done()]:
+                self._work.telemetry.error(
+                    LogEvent.DRAIN_STUCK,
+                    f"{self._work.title}: {len(stuck)} handlers went on {CANCEL_SECONDS:g} seconds after they were cancelled; "
+                    "their partitions are not given back and run out. Let handlers pass CancelledError on.",
+                    group=self._work.group,
+                    topic=self._work.topic,
+                )
+
+    async def _leave(self) -> None:
+        await self._left(tuple(self._lanes.values()))
+
+    async def _give_back(self) -> None:
+        leases, self._leases = self._leases, None
+        if leases is not None:
+            await leases.stop()
 
     async def _round(self) -> float:
         leases = self._leases or await self._prepare()

@@ -160,20 +160,27 @@ class Relay:
         self._leases.start()
         self._worker.start()
 
-    async def stop(self) -> None:
-        """End the round that runs, within `drain_seconds`, and give the partitions back (G10).
+    async def stop(self, drain_seconds: float | None = None) -> None:
+        """End the round that runs, within `drain_seconds` (default: the limit), and give the partitions back (G10).
 
         What the outbox still has is published by another process, or after the next start.
         """
-        if not await self._worker.stop(self._limits.drain_seconds):
-            self._telemetry.count(Count.DRAIN_CUT)
-            self._telemetry.warning(
-                LogEvent.DRAIN_CUT,
-                "The relay was cancelled while it published, after "
-                f"{self._limits.drain_seconds:g} seconds of draining; these messages are published again.",
-                queue=self._queue,
+        began, drained = self._clock(), False
+        try:
+            drained = await self._worker.stop(
+                self._limits.drain_seconds if drain_seconds is None else drain_seconds
             )
-        await self._leases.stop()
+        finally:
+            # Also when the stop itself is cancelled: the leases would be kept for ever.
+            if not drained:
+                self._telemetry.count(Count.DRAIN_CUT)
+                self._telemetry.warning(
+                    LogEvent.DRAIN_CUT,
+                    "The relay was cancelled while it published, after "
+                    f"{self._clock() - began:.3g} seconds of draining; these messages are published again.",
+                    queue=self._queue,
+                )
+            await self._leases.stop()
 
     def _expected(self, error: BaseException) -> bool:
         return infrastructure(self._storage, error)
