@@ -64,11 +64,13 @@ class TopicConsumer(QueueConsumer):
 
     async def stop(self, drain_seconds: float) -> None:
         """See `QueueConsumer.stop`."""
-        await super().stop(drain_seconds)
-        if self._unlisten is not None:
-            self._unlisten()
-            self._unlisten = None
-        self._settled.clear()
+        try:
+            await super().stop(drain_seconds)
+        finally:
+            if self._unlisten is not None:
+                self._unlisten()
+                self._unlisten = None
+            self._settled.clear()
 
     async def _prepare(self) -> Leases:
         self._count = await self._declare()
