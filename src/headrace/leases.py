@@ -110,7 +110,7 @@ class Leases:
     async def stop(self) -> None:
         """Give back all partitions, except those in which somebody still works: these run out by themselves."""
         try:
-            # A heartbeat that is cut may have taken partitions of which nobody here would know.
+            # A sign of life that is cut may have taken partitions of which nobody here would know.
             await self._worker.stop(self._seconds)
         finally:
             await self._give_back()

@@ -31,7 +31,7 @@ class Limits:
         poll_seconds: how long relay and consumers wait for a wake-up before they look by themselves. Default 0.5: the
             latency that remains if every hint is lost, at two cheap queries a second.
         lease_seconds: how long a partition stays with a process that gives no sign of life. Default 15: a crash is taken
-            over within that time, and three heartbeats fit in, so one lost heartbeat costs nothing.
+            over within that time, and three signs of life fit in, so a lost one costs nothing.
         inbox_retention_seconds: how long a handled message is remembered, so that a repeat of it has no effect. Default
             1 209 600, two weeks: twice as long as `sql://` and most brokers keep a message.
         unsent_seconds: the age of the oldest unsent event above which a process that relays is not ready (`Headrace.health`).

@@ -259,9 +259,9 @@ class Storage(Inspection, Protocol):
         ...
 
     async def lease(self, queue: str, owner: str, *, partitions: int, seconds: float) -> LeaseGrant:
-        """Heartbeat `owner`, renew what it holds, take free or expired partitions up to its fair share.
+        """Note a sign of life of `owner`, renew what it holds, take free or expired partitions up to its fair share.
 
-        The fair share is ceil(partitions / owners with a live heartbeat). Expiry is set and compared by the database's
+        The fair share is ceil(partitions / owners that live). Expiry is set and compared by the database's
         clock. A renewal keeps the token, an acquisition raises it.
         """
         ...
@@ -269,7 +269,7 @@ class Storage(Inspection, Protocol):
     async def release(
         self, queue: str, owner: str, leases: Sequence[Lease], *, leaving: bool = False
     ) -> None:
-        """Give leases back cleanly, if the token is still theirs; with `leaving` also end the owner's heartbeat.
+        """Give leases back cleanly, if the token is still theirs; with `leaving` also say that the owner is gone.
 
         Args:
             queue: whose partitions these are.

@@ -23,7 +23,7 @@ from headrace import (
     Subscription,
 )
 from headrace.assembly.deliveries import AFTER_PARTITIONS
-from headrace.assembly.pulse import Heartbeat
+from headrace.assembly.pulse import PulseWriter
 from headrace.consumer.after_commit import UNKNOWN_HANDLER
 from headrace.drivers.memory import MemoryStorage
 from headrace.drivers.sql import SqlStorage
@@ -485,13 +485,13 @@ async def test_a_process_tells_which_deliveries_it_works_and_why_it_does_not() -
 
     storage = Away()
     async with app(after, storage=storage) as running:
-        heartbeat = Heartbeat(running.parts, storage, "x")
+        writer = PulseWriter(running.parts, storage, "x")
         all_of_them = tuple(range(AFTER_PARTITIONS))
-        await until(lambda: heartbeat.pulse().partitions.get(QUEUE) == all_of_them)
-        assert (await running.health()).notes == heartbeat.pulse().paused == ()
+        await until(lambda: writer.pulse().partitions.get(QUEUE) == all_of_them)
+        assert (await running.health()).notes == writer.pulse().paused == ()
         storage.away = True
         running.parts.wake()
-        await until(lambda: bool(heartbeat.pulse().paused))
+        await until(lambda: bool(writer.pulse().paused))
         (note,) = (await running.health()).notes
         storage.away = False
         assert note.startswith(

@@ -160,7 +160,7 @@ async def test_where_somebody_still_works_nothing_is_given_back(owners: Owners) 
 async def test_a_storage_that_is_away_is_asked_again(
     owners: Owners, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Heartbeats go on through an outage that is logged once (G13)."""
+    """Signs of life go on through an outage that is logged once (G13)."""
     owners.storage.faults["lease"] = 3
     leases = owners.leases("one")
     await until(lambda: len(leases.held()) == 4)

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from headrace import Limits
-from headrace.assembly.pulse import Heartbeat, ProcessPulse, Rates, rates, read_pulses
+from headrace.assembly.pulse import ProcessPulse, PulseWriter, Rates, rates, read_pulses
 from headrace.drivers.memory import MemoryBroker, MemoryStorage
 from headrace.errors import StorageBusy
 from headrace.stored import Pulse
@@ -74,8 +74,8 @@ async def test_a_running_app_is_seen_and_a_stopped_one_is_not() -> None:
         assert one.paused == ()
         assert one.started_at <= one.at
         parts = app.parts
-    heartbeat = Heartbeat(parts, storage, "x")
-    assert heartbeat.pulse().partitions == {}
+    writer = PulseWriter(parts, storage, "x")
+    assert writer.pulse().partitions == {}
 
 
 async def test_a_clean_stop_takes_the_process_off_at_once() -> None:
@@ -83,11 +83,11 @@ async def test_a_clean_stop_takes_the_process_off_at_once() -> None:
     storage = MemoryStorage()
     app = make_app((Join, raising()), storage=storage)
     await storage.start("meetings", partitions=8)
-    heartbeat = Heartbeat(app.parts, storage, "me", first_seconds=0.0)
-    heartbeat.start()
+    writer = PulseWriter(app.parts, storage, "me", first_seconds=0.0)
+    writer.start()
     while not await storage.pulses("meetings"):  # noqa: ASYNC110 - nobody tells
         await asyncio.sleep(0)
-    await heartbeat.stop()
+    await writer.stop()
     assert not await storage.pulses("meetings")
     await storage.stop()
 
@@ -101,11 +101,11 @@ async def test_a_busy_storage_is_not_waited_for() -> None:
 
     storage = Busy()
     app = make_app((Join, raising()), storage=storage, limits=Limits(lease_seconds=0.03))
-    heartbeat = Heartbeat(app.parts, storage, "me", first_seconds=0.0)
-    heartbeat.start()
+    writer = PulseWriter(app.parts, storage, "me", first_seconds=0.0)
+    writer.start()
     while app.telemetry.counts[Count.PULSE_MISSED] < 2:  # noqa: ASYNC110 - nobody tells
         await asyncio.sleep(0.001)
-    await heartbeat.stop()
+    await writer.stop()
 
 
 async def test_a_process_that_ends_at_once_tells_nothing() -> None:

@@ -107,7 +107,7 @@ class Rates:
         return total
 
 
-class Heartbeat:
+class PulseWriter:
     """Writes the pulse of this process, three times within the time for which it holds.
 
     Args:

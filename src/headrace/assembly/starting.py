@@ -242,11 +242,11 @@ async def _deliver(parts: Parts, group: Group) -> Deliver:
 
 def _start_telling(parts: Parts, storage: Storage, stack: AsyncExitStack, owner: str) -> None:
     """What this process tells others of itself, besides its logs: its pulse, and gauges where metrics are collected."""
-    from headrace.assembly.pulse import Heartbeat  # here: `import headrace` stays quick
+    from headrace.assembly.pulse import PulseWriter  # here: `import headrace` stays quick
 
-    heartbeat = Heartbeat(parts, storage, owner)
-    heartbeat.start()
-    stack.push_async_callback(heartbeat.stop)
+    writer = PulseWriter(parts, storage, owner)
+    writer.start()
+    stack.push_async_callback(writer.stop)
     if parts.telemetry.metering is not None:
         from headrace.assembly.gauges import Gauges
 

@@ -97,7 +97,7 @@ async def group_statuses(
 ) -> tuple[tuple[GroupStatus, ...], str | None]:
     """What waits for each group, by topic, and why the broker could not say how far it is; None if it could.
 
-    Costs three queries of the storage for each group and topic, and a question to the broker, all at once.
+    Costs three queries of the storage for each group and topic, one after another, and a question to the broker, all at once.
     """
     stored = [(one, await _stored(storage, one)) for one in readings]
     asked = await asyncio.gather(

@@ -1,4 +1,4 @@
-"""Who works which partition: leases, tokens, heartbeats and positions in memory."""
+"""Who works which partition: leases, tokens, signs of life and positions in memory."""
 
 from __future__ import annotations
 

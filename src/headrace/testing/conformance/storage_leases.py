@@ -158,7 +158,7 @@ class LeaseClauses(StorageSteps):
             same((await self.lease(storage, "a", queue=other)).token, kept.token)
 
     async def test_a_dead_owner_is_not_counted(self) -> None:
-        """An owner whose heartbeat has expired has no share (G6)."""
+        """An owner whose last sign of life has expired has no share (G6)."""
         async with self.running() as storage:
             await self._grant(storage, "a", 4, seconds=self.short_seconds)
             await self.pass_seconds(self.short_seconds * 1.2)
