@@ -240,8 +240,7 @@ class UnitOfWork:
         transaction = self.transaction
         doomed = self.doom_of_all
         if doomed is not None:
-            await self.rollback(doomed)
-            raise doomed
+            raise await self.rollback(doomed) or doomed
         cancelled: asyncio.CancelledError | None = None
         if transaction is not None:
             try:
@@ -282,12 +281,17 @@ class UnitOfWork:
             return self.transaction.doomed
         return self.doomed
 
-    async def rollback(self, error: BaseException) -> None:
-        """Undo all, close the unit. Raises no Exception: the caller is about to raise `error`."""
+    async def rollback(self, error: BaseException) -> asyncio.CancelledError | None:
+        """Undo all, close the unit. Raises no Exception: the caller is about to raise `error`.
+
+        Returns:
+            The cancellation that came meanwhile, for the caller to raise instead: whoever cancelled wants the task to end.
+        """
         self.closed = True
+        cancelled: asyncio.CancelledError | None = None
         if self.transaction is not None:
             try:
-                ended, _ = await _to_the_end(self.transaction.rollback(), _ROLLBACK_SECONDS)
+                ended, cancelled = await _to_the_end(self.transaction.rollback(), _ROLLBACK_SECONDS)
                 if not ended:
                     self._telemetry.warning(
                         LogEvent.ROLLBACK_LATE,
@@ -296,6 +300,8 @@ class UnitOfWork:
                         **self.about(),
                     )
             except Exception as failed:  # the original error must reach the caller
+                if isinstance(failed.__cause__, asyncio.CancelledError):
+                    cancelled = failed.__cause__
                 self._telemetry.error(
                     LogEvent.ROLLBACK_FAILED,
                     "rolling back a unit of work failed; the database will undo it",
@@ -303,6 +309,7 @@ class UnitOfWork:
                     **self.about(),
                 )
         await self.finish(error)
+        return cancelled
 
 
 def doom_of(error: BaseException, kind: type) -> BaseException:

@@ -125,9 +125,14 @@ class Units:
         return deferred
 
     async def undo(self, unit: UnitOfWork, error: BaseException) -> BaseException:
-        """Roll back after `error`; answer what the caller is to raise: the error itself, or what doomed the unit before."""
+        """Roll back after `error`; answer what the caller is to raise.
+
+        That is the error itself, or what doomed the unit before, or a cancellation that came during the rollback.
+        """
         doom = unit.doom_of_all
-        await unit.rollback(doom or error)
+        cancelled = await unit.rollback(doom or error)
+        if cancelled is not None:
+            return cancelled
         if doom is not None and isinstance(error, Exception) and not _led_to(doom, error):
             return doom
         return error

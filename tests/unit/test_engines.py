@@ -23,8 +23,9 @@ FAMILY = [
     sys.executable,
     "-c",
     "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], "
-    "start_new_session=True); time.sleep(600)",
+    "start_new_session=True); print('both', flush=True); time.sleep(600)",
 ]
+"""Says `both` when the child runs a program of its own: before that the parent waits for it where no signal stops it."""
 
 
 def command(folder: Path, argv: list[str]) -> Command:
@@ -65,6 +66,9 @@ def test_a_pause_freezes_the_children_too(tmp_path: Path) -> None:
     """While it is paused a process and its children are stopped; afterwards they go on."""
     process = Process(command(tmp_path, FAMILY))
     family = wait_for(2, process.pid)
+    deadline = time.monotonic() + 30
+    while "both" not in (tmp_path / "log").read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
     process.pause()
     deadline = time.monotonic() + 30
     while [state(pid) for pid in family] != ["T", "T"] and time.monotonic() < deadline:

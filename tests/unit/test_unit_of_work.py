@@ -428,6 +428,38 @@ async def test_a_cancelled_query_is_cancelled(world: World) -> None:
             await send
 
 
+async def test_a_send_that_is_cancelled_while_it_is_rolled_back_is_cancelled(world: World) -> None:
+    """G4: whoever cancels a task wants it to end, though a handler has failed: a loop that catches the error would go on."""
+    gate = Gate()
+    original = SqlTransaction.rollback
+
+    async def slow(self: SqlTransaction) -> None:
+        await gate()
+        await original(self)
+
+    async def join(request: Join, session: AsyncSession) -> str:
+        session.add(Member(name="u1"))
+        await session.flush()
+        raise ValueError("no")
+
+    async with world.app((Join, join)) as app:
+        transaction = world.storage.transaction
+
+        def slowly(*, read_only: bool = False) -> SqlTransaction:
+            made = transaction(read_only=read_only)
+            made.rollback = lambda: slow(made)  # type: ignore[method-assign]
+            return made
+
+        world.storage.transaction = slowly  # type: ignore[method-assign]
+        send = asyncio.create_task(app.send(Join()))
+        await gate.reached.wait()
+        send.cancel()
+        gate.opened.set()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await send
+        assert isinstance(caught.value.__cause__, ValueError)
+
+
 # Nested sends ---------------------------------------------------------------------------------------------------------
 
 
