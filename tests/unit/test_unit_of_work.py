@@ -399,27 +399,31 @@ async def test_a_command_inside_a_query_is_refused(world: World) -> None:
             await app.send(Find())
 
 
-async def test_a_cancelled_query_is_cancelled(world: World) -> None:
-    """G4: a cancellation that comes while a query's unit is rolled back is not swallowed."""
-    gate = Gate()
-    original = SqlTransaction.rollback
+def roll_back_behind(gate: Gate, storage: FaultyStorage) -> None:
+    """Let each rollback of the storage wait until the gate is open."""
+    transaction, original = storage.transaction, SqlTransaction.rollback
 
     async def slow(self: SqlTransaction) -> None:
         await gate()
         await original(self)
 
+    def slowly(*, read_only: bool = False) -> SqlTransaction:
+        made = transaction(read_only=read_only)
+        made.rollback = lambda: slow(made)  # type: ignore[method-assign]
+        return made
+
+    storage.transaction = slowly  # type: ignore[method-assign]
+
+
+async def test_a_cancelled_query_is_cancelled(world: World) -> None:
+    """G4: a cancellation that comes while a query's unit is rolled back is not swallowed."""
+    gate = Gate()
+
     async def find(request: Find, session: AsyncSession) -> str:
         return str(await session.scalar(select(func.count()).select_from(Member)))
 
     async with world.app((Find, find)) as app:
-        transaction = world.storage.transaction
-
-        def slowly(*, read_only: bool = False) -> SqlTransaction:
-            made = transaction(read_only=read_only)
-            made.rollback = lambda: slow(made)  # type: ignore[method-assign]
-            return made
-
-        world.storage.transaction = slowly  # type: ignore[method-assign]
+        roll_back_behind(gate, world.storage)
         send = asyncio.create_task(app.send(Find()))
         await gate.reached.wait()
         send.cancel()
@@ -431,11 +435,6 @@ async def test_a_cancelled_query_is_cancelled(world: World) -> None:
 async def test_a_send_that_is_cancelled_while_it_is_rolled_back_is_cancelled(world: World) -> None:
     """G4: whoever cancels a task wants it to end, though a handler has failed: a loop that catches the error would go on."""
     gate = Gate()
-    original = SqlTransaction.rollback
-
-    async def slow(self: SqlTransaction) -> None:
-        await gate()
-        await original(self)
 
     async def join(request: Join, session: AsyncSession) -> str:
         session.add(Member(name="u1"))
@@ -443,14 +442,7 @@ async def test_a_send_that_is_cancelled_while_it_is_rolled_back_is_cancelled(wor
         raise ValueError("no")
 
     async with world.app((Join, join)) as app:
-        transaction = world.storage.transaction
-
-        def slowly(*, read_only: bool = False) -> SqlTransaction:
-            made = transaction(read_only=read_only)
-            made.rollback = lambda: slow(made)  # type: ignore[method-assign]
-            return made
-
-        world.storage.transaction = slowly  # type: ignore[method-assign]
+        roll_back_behind(gate, world.storage)
         send = asyncio.create_task(app.send(Join()))
         await gate.reached.wait()
         send.cancel()
